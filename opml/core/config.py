@@ -1,0 +1,84 @@
+"""TrainConfig: the one source of flags, hyper-parameters and defaults (standard library only)."""
+
+import argparse
+import dataclasses
+import os
+from dataclasses import dataclass, field
+
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
+
+
+class BadConfig(ValueError):
+    """A setting, a file or a folder that training cannot work with; the message says what to change."""
+
+
+def _setting(default, help, *, env=None, choices=None):
+    return field(default=default, metadata={"help": help, "env": env, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of one training job; each field is a flag of ``hpo.py`` and a constant of ``ec2train.py``."""
+
+    # What is trained on, and where the results go. In a SageMaker container the SM_* variables say so.
+    data: str = _setting("data", "folder with train/ valid/ test/, one sub-folder NNN.Breed_name a class", env="SM_CHANNEL_TRAINING")
+    model_dir: str = _setting("model", "the trained model is written here", env="SM_MODEL_DIR")
+    output_dir: str = _setting("output", "metrics and logs are written here", env="SM_OUTPUT_DATA_DIR")
+    # The network.
+    arch: str = _setting("resnet18", "architecture", choices=ARCHITECTURES)
+    weights: str = _setting("auto", "auto (ImageNet weights where they can be had, else none), imagenet, none, or a weights file")
+    freeze: str = _setting("auto", "auto (backbone frozen when it has weights), backbone, or none", choices=("auto", "backbone", "none"))
+    image_size: int = _setting(224, "side of the square network input, pixels")
+    # How it is trained. batch_size is the global batch: N processes share it, each takes every N-th sample.
+    epochs: int = _setting(5, "passes over train/")
+    batch_size: int = _setting(32, "samples a step, summed over all processes")
+    learning_rate: float = _setting(1e-3, "step size of Adam")
+    weight_decay: float = _setting(0.0, "decoupled weight decay (AdamW)")
+    augment: bool = _setting(True, "random crops and flips of the training images (True or False)")
+    seed: int = _setting(0, "seed of weights, order and augmentation")
+    workers: int = _setting(0, "loader processes; 0 loads in the training process")
+
+    def __post_init__(self):
+        for name in ("image_size", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise BadConfig(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise BadConfig(f"learning_rate must be above 0, not {self.learning_rate}")
+        for name in ("weight_decay", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise BadConfig(f"{name} must not be negative, it is {getattr(self, name)}")
+        for f in dataclasses.fields(self):
+            choices = f.metadata["choices"]
+            if choices and getattr(self, f.name) not in choices:
+                raise BadConfig(f"unknown {f.name} {getattr(self, f.name)!r}: choose one of {', '.join(choices)}")
+
+    @classmethod
+    def from_args(cls, argv: list[str] | None = None, description: str = "") -> "TrainConfig":
+        """Parse command-line flags; what is wrong ends the program with one sentence and exit code 2."""
+        parser = argparse.ArgumentParser(
+            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+        )
+        for f in dataclasses.fields(cls):
+            default = os.environ.get(f.metadata["env"] or "", f.default)
+            kind = parse_bool if f.type is bool else f.type
+            parser.add_argument(f"--{f.name}", type=kind, default=default, metavar=f.name.upper(), help=f.metadata["help"])
+        try:
+            return cls(**vars(parser.parse_args(argv)))
+        except BadConfig as error:
+            parser.error(str(error))
+
+    def hyperparameters(self) -> dict:
+        """The settings as SageMaker hyper-parameters: all but the folders, which the container decides."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata["env"]}
+
+    def replace(self, **changes) -> "TrainConfig":
+        """A copy with some settings changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def parse_bool(text: str) -> bool:
+    """SageMaker passes booleans as the words True and False; ``bool('False')`` would be True."""
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False") from None

@@ -1,0 +1,115 @@
+"""Processes of the local AWS: each in its own session, from a clean environment, marked, and never left behind."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+import psutil
+
+from opml.localaws.settings import OWNED_BY, settings
+
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TORCH_HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
+
+_running: set[subprocess.Popen] = set()
+_lock = threading.Lock()
+
+
+def clean_env(**extra: str) -> dict[str, str]:
+    """The environment of a child: what programs need of the machine, nothing of the user's secrets, and our mark."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {**kept, "PYTHONUNBUFFERED": "1", **extra, OWNED_BY: settings.server_id}
+
+
+def spawn(command: Sequence[str], *, env: dict[str, str], cwd: str | os.PathLike, **options) -> subprocess.Popen:
+    """Start a command in a session of its own; ``options`` go to ``Popen`` (default: merged output on ``.stdout``)."""
+    defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(list(command), env=env, cwd=cwd, start_new_session=True, **{**defaults, **options})
+    with _lock:
+        _running.add(process)
+    return process
+
+
+def signal_group(process: subprocess.Popen, number: int) -> None:
+    """Send a signal to the process and to what it started in its session; a group that is gone is fine."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def end(process: subprocess.Popen, grace: float = 2.0) -> int:
+    """SIGTERM to the group, ``grace`` seconds, SIGKILL; returns the exit status."""
+    if process.poll() is None:
+        signal_group(process, signal.SIGTERM)
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            pass
+    signal_group(process, signal.SIGKILL)  # also what the leader left in its group
+    status = process.wait()
+    with _lock:
+        _running.discard(process)
+    return status
+
+
+def end_all(grace: float = 1.0) -> None:
+    """End every process that is still registered, all at once."""
+    with _lock:
+        processes = list(_running)
+    for process in processes:
+        signal_group(process, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+        end(process, grace=0)
+
+
+def marked(server_id: str, *, but: Iterable[int] = ()) -> list[psutil.Process]:
+    """The live processes of this user that carry the server's mark, whatever session or parent they have."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid not in but and process.environ().get(OWNED_BY) == server_id and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess, OSError):
+            continue  # another user's, or gone meanwhile: not ours to end
+    return found
+
+
+def sweep(server_id: str, root: os.PathLike | None = None, grace: float = 2.0) -> None:
+    """End every marked process but this one, then remove the working folder: the last act of a server or of its reaper."""
+    me = os.getpid()
+    victims = marked(server_id, but=[me])
+    for process in victims:
+        _quietly(process.terminate)
+    psutil.wait_procs(victims, timeout=grace)
+    for _ in range(5):  # a dying process may still have forked
+        if not (victims := marked(server_id, but=[me])):
+            break
+        for process in victims:
+            _quietly(process.kill)
+        psutil.wait_procs(victims, timeout=1.0)
+    if root is not None:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _quietly(action) -> None:
+    try:
+        action()
+    except psutil.NoSuchProcess:
+        pass
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

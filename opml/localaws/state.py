@@ -1,0 +1,110 @@
+"""moto's state, reached in process: objects in S3, log streams, metrics, credentials of a role. No HTTP, no copy."""
+
+import threading
+import time
+from collections.abc import Iterable
+from datetime import datetime
+
+from moto.cloudwatch.models import cloudwatch_backends
+from moto.core.utils import utcnow
+from moto.iam.models import iam_backends
+from moto.logs.models import logs_backends
+from moto.s3.exceptions import MissingBucket
+from moto.s3.models import s3_backends
+from moto.sts.models import sts_backends
+
+from opml.localaws.settings import settings
+
+
+class NoSuchObject(LookupError):
+    """The S3 URI names no object, or no bucket."""
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """``s3://bucket/key`` as (bucket, key)."""
+    if not uri.startswith("s3://"):
+        raise NoSuchObject(f"{uri!r} is not an s3:// URI")
+    bucket, _, key = uri[5:].partition("/")
+    return bucket, key
+
+
+def _s3():
+    return s3_backends[settings.account]["aws"]
+
+
+def get_object(uri: str) -> bytes:
+    """The bytes of one object."""
+    bucket, key = split_uri(uri)
+    try:
+        found = _s3().get_object(bucket, key)
+    except MissingBucket:
+        found = None
+    if found is None:
+        raise NoSuchObject(uri)
+    return found.value
+
+
+def list_objects(uri: str) -> list[tuple[str, object]]:
+    """(key, moto object with ``.value``) of all objects whose key starts with the URI's key, sorted; none if the bucket is missing."""
+    bucket, prefix = split_uri(uri)
+    try:
+        keys = _s3().get_bucket(bucket).keys
+    except MissingBucket:
+        return []
+    return [(name, value) for name, value in sorted(keys.items()) if name.startswith(prefix)]
+
+
+def put_object(uri: str, body: bytes) -> None:
+    """Write one object; the bucket must exist."""
+    bucket, key = split_uri(uri)
+    try:
+        _s3().put_object(bucket, key, body)
+    except MissingBucket:
+        raise NoSuchObject(f"s3://{bucket}") from None
+
+
+class LogStream:
+    """One CloudWatch Logs stream, made on first use; safe to write from several threads."""
+
+    def __init__(self, group: str, stream: str):
+        self.group, self.stream = group, stream
+        self._backend = logs_backends[settings.account][settings.region]
+        self._lock = threading.Lock()
+        self._backend.ensure_log_group(group)
+        if stream not in self._backend.groups[group].streams:
+            self._backend.create_log_stream(group, stream)
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Append lines with the present time."""
+        with self._lock:
+            now = int(time.time() * 1000)
+            events = [{"timestamp": now, "message": line} for line in lines]
+            if events:
+                self._backend.put_log_events(self.group, self.stream, events)
+
+
+def put_metric(namespace: str, name: str, value: float, dimensions: dict[str, str], unit: str = "None") -> None:
+    """One CloudWatch datum at the present time."""
+    datum = {
+        "MetricName": name, "Value": float(value), "Unit": unit, "Timestamp": utcnow(),
+        "Dimensions": [{"Name": key, "Value": text} for key, text in dimensions.items()],
+    }  # fmt: skip
+    cloudwatch_backends[settings.account][settings.region].put_metric_data(namespace, [datum])
+
+
+def role_credentials(role_arn: str, session_name: str) -> dict[str, str]:
+    """Temporary credentials of a role, as environment variables; ``LookupError`` if the role does not exist."""
+    roles = iam_backends[settings.account]["aws"].roles.values()
+    if role_arn not in {role.arn for role in roles}:
+        raise LookupError(f"role {role_arn} does not exist")
+    session = sts_backends[settings.account]["aws"].assume_role(settings.region, session_name, role_arn, None, 43200, None)
+    return {
+        "AWS_ACCESS_KEY_ID": session.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": session.secret_access_key,
+        "AWS_SESSION_TOKEN": session.session_token,
+    }
+
+
+def now() -> datetime:
+    """The time as moto stores it."""
+    return utcnow()
