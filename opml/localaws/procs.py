@@ -1,5 +1,6 @@
 """Processes of the local AWS: each in its own session, from a clean environment, marked, and never left behind."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -36,20 +37,16 @@ def spawn(command: Sequence[str], *, env: dict[str, str], cwd: str | os.PathLike
 
 def signal_group(process: subprocess.Popen, number: int) -> None:
     """Send a signal to the process and to what it started in its session; a group that is gone is fine."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def end(process: subprocess.Popen, grace: float = 2.0) -> int:
     """SIGTERM to the group, ``grace`` seconds, SIGKILL; returns the exit status."""
     if process.poll() is None:
         signal_group(process, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace)
-        except subprocess.TimeoutExpired:
-            pass
     signal_group(process, signal.SIGKILL)  # also what the leader left in its group
     status = process.wait()
     with _lock:
@@ -65,10 +62,8 @@ def end_all(grace: float = 1.0) -> None:
         signal_group(process, signal.SIGTERM)
     deadline = time.monotonic() + grace
     for process in processes:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            pass
         end(process, grace=0)
 
 
@@ -102,10 +97,8 @@ def sweep(server_id: str, root: os.PathLike | None = None, grace: float = 2.0) -
 
 
 def _quietly(action) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         action()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def free_port() -> int:
