@@ -1,0 +1,297 @@
+"""Run the notebooks in order, headless, and leave a record: executed notebooks, pages to read, a summary.
+
+``python -m opml rehearse`` is the user's door. The runner is papermill; what is added here is the order, the check of parameter names, progress,
+the record under ``runs/<time>/`` and the last word: what is left running.
+"""
+
+import argparse
+import html
+import json
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+import opml
+from opml.errors import BadInput, NotebookFailed, OpmlError
+
+ROOT = Path(opml.__file__).parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+REPORTED = ("torch", "torchvision", "sagemaker", "boto3", "moto", "smdebug", "numpy", "papermill", "jupyterlab")
+
+
+@dataclass
+class Outcome:
+    """What became of one notebook; ``seconds`` of wall clock, ``error`` empty if it ran to its end."""
+
+    notebook: str
+    seconds: float = 0.0
+    cells: int = 0
+    error: str = ""
+
+
+@dataclass
+class Summary:
+    """The record of a rehearsal, written to ``summary.json``."""
+
+    run_id: str
+    target: str
+    started: str
+    seconds: float = 0.0
+    notebooks: list[Outcome] = field(default_factory=list)
+    accuracy: dict[str, float] = field(default_factory=dict)  # test accuracy by training job
+    resources_left: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The notebooks that did not run to their end."""
+        return [outcome for outcome in self.notebooks if outcome.error]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``python -m opml rehearse``."""
+    parser.add_argument("only", nargs="*", help="notebooks to run, by number or name (default: all, in order)")
+    parser.add_argument("--target", choices=("local", "aws"), default="local", help="where the notebooks run (aws costs money)")
+    parser.add_argument("--run_id", help="name of this run in all resources and tags (default: made from the time)")
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a notebook parameter"
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "runs", help="folder for the records (default: runs)")
+    parser.add_argument("--keep", action="store_true", help="leave the resources of the last notebook too (aws: they go on billing)")
+    parser.add_argument("--commit", action="store_true", help="write the normalised outputs back into notebooks/ (see docs/notebooks.md)")
+
+
+def run(args: argparse.Namespace, environment: dict[str, str]) -> int:
+    """Rehearse as the flags say, with ``environment`` added for the kernels; returns the exit status."""
+    started = datetime.now()
+    paths = select(args.only)
+    given = {name: literal(value) for name, value in args.parameter}
+    check_parameters(paths, given)
+    summary = Summary(args.run_id or f"r{started:%m%d%H%M%S}", args.target, started.isoformat(timespec="seconds"), versions=versions())
+    folder = new_folder(args.out, started)
+    os.environ.update(environment, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    parameters = {"target": args.target, "run_id": summary.run_id, **given}
+    with stopped_with_parent():
+        try:
+            for path in paths:
+                last = path == paths[-1]
+                outcome = execute(path, folder, {**parameters, "keep": args.keep or not last})
+                summary.notebooks.append(outcome)
+                if outcome.error:
+                    break
+        finally:
+            conclude(summary, folder, keep=args.keep, since=started)
+    return report(summary, folder, commit=args.commit)
+
+
+def select(names: list[str]) -> list[Path]:
+    """The notebooks that the names mean: ``01``, ``01_train_and_deploy`` or a path; all of them in order for none."""
+    known = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    if not names:
+        return known
+    chosen = [path for path in known if any(path.name.startswith(Path(name).stem) for name in names)]
+    for name in names:
+        if not any(path.name.startswith(Path(name).stem) for path in known):
+            raise BadInput(f"no notebook is called {name!r}; there are: {', '.join(path.stem for path in known)}")
+    return chosen
+
+
+def literal(text: str) -> object:
+    """A parameter's value as Python would read it: ``3`` is a number, ``true`` a boolean, ``ml.m5.large`` a string."""
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except ValueError:
+        return text
+
+
+def check_parameters(paths: list[Path], given: dict) -> None:
+    """Refuse a parameter that no chosen notebook declares: papermill alone would only warn and use the default."""
+    import papermill
+
+    declared = {name for path in paths for name in papermill.inspect_notebook(str(path))}
+    for name in given:
+        if name not in declared:
+            raise BadInput(f"no notebook has a parameter {name!r}; there are: {', '.join(sorted(declared))}")
+
+
+def new_folder(out: Path, started: datetime) -> Path:
+    """``out/<time>``, also when two rehearsals start in the same second; ``out/latest`` points there."""
+    for attempt in range(100):
+        folder = out / f"{started:%Y-%m-%d_%H-%M-%S}{f'_{attempt}' if attempt else ''}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    pointer = out / f".latest-{os.getpid()}"
+    pointer.symlink_to(folder.name)
+    pointer.replace(out / "latest")
+    return folder
+
+
+def execute(path: Path, folder: Path, parameters: dict) -> Outcome:
+    """Run one notebook with those of the parameters that it declares; a failing cell ends it and is named."""
+    import papermill
+
+    engine()
+    declared = papermill.inspect_notebook(str(path))
+    outcome, begun = Outcome(path.stem), time.monotonic()
+    say(f"{path.stem} ...")
+    try:
+        done = papermill.execute_notebook(
+            str(path), str(folder / path.name), {k: v for k, v in parameters.items() if k in declared},
+            engine_name="opml", kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=sys.stderr.isatty(),
+        )  # fmt: skip
+        outcome.cells = len(done.cells)
+    except papermill.PapermillExecutionError as error:
+        outcome.error = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}".strip()
+    outcome.seconds = round(time.monotonic() - begun, 1)
+    say(f"{path.stem} {'FAILED' if outcome.error else 'done'} in {outcome.seconds:.0f} s")
+    write_page(folder / path.name)
+    return outcome
+
+
+def engine() -> None:
+    """Register a papermill engine that keeps the error of the execute reply.
+
+    ``import sagemaker`` installs rich tracebacks in IPython, after which a failing cell has no output of type ``error``: papermill then
+    knows that a cell failed, but not why.
+    """
+    import nbformat
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            plain = nb_man.cell_exception
+
+            def cell_exception(cell, cell_index=None, exception=None, **more):
+                if not any(output.output_type == "error" for output in cell.outputs):
+                    cell.outputs.append(
+                        nbformat.v4.new_output("error", ename=exception.ename, evalue=exception.evalue, traceback=[str(exception)])
+                    )
+                plain(cell, cell_index=cell_index, exception=exception, **more)
+
+            nb_man.cell_exception = cell_exception
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("opml", Engine)
+
+
+@contextmanager
+def stopped_with_parent(seconds: float = 1.0) -> Iterator[None]:
+    """End like after Ctrl-C when the process that started us has gone (kill -9 of make, a closed terminal), or on SIGTERM.
+
+    Started with nohup (SIGHUP ignored) or by init itself, the rehearsal is meant to outlive its parent.
+    """
+    parent, over = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(seconds):
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if parent > 1 and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.signal(signal.SIGTERM, previous)
+
+
+def conclude(summary: Summary, folder: Path, *, keep: bool, since: datetime) -> None:
+    """Read the results from AWS, take down what is left (unless it is to be kept), write the summary and the index."""
+    from opml.aws import connect
+    from opml.resources import inventory, teardown
+
+    aws = connect(summary.target, summary.run_id)
+    summary.accuracy = accuracies(aws)
+    left = inventory(aws) if keep else teardown(aws)
+    summary.resources_left = [f"{row.kind} {row.name}" for row in left.itertuples()]
+    summary.seconds = round((datetime.now() - since).total_seconds(), 1)
+    (folder / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
+    (folder / "index.html").write_text(index_page(summary))
+
+
+def accuracies(aws) -> dict[str, float]:
+    """Test accuracy of each training job of the run that reported one, by job name."""
+    client, found = aws.client("sagemaker"), {}
+    for page in client.get_paginator("list_training_jobs").paginate(NameContains=aws.name("")):
+        for job in page["TrainingJobSummaries"]:
+            described = client.describe_training_job(TrainingJobName=job["TrainingJobName"])
+            for metric in described.get("FinalMetricDataList", []):
+                if metric["MetricName"] == "test:accuracy":
+                    found[job["TrainingJobName"]] = round(metric["Value"], 4)
+    return found
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on."""
+    return {"python": platform.python_version(), "opml": opml.__version__, **{name: metadata.version(name) for name in REPORTED}}
+
+
+def write_page(notebook: Path) -> None:
+    """The executed notebook as one HTML file beside it, readable without Jupyter."""
+    from nbconvert import HTMLExporter
+
+    if notebook.exists():
+        notebook.with_suffix(".html").write_text(HTMLExporter().from_filename(str(notebook))[0])
+
+
+def index_page(summary: Summary) -> str:
+    """One page with links to all notebooks and the summary's figures."""
+    rows = "".join(
+        f"<tr><td><a href='{o.notebook}.html'>{o.notebook}</a></td><td>{o.seconds:.0f}</td><td>{o.cells}</td>"
+        f"<td>{html.escape(o.error) or 'ran to its end'}</td></tr>"
+        for o in summary.notebooks
+    )
+    facts = "".join(f"<li>Test accuracy of {html.escape(name)}: {value:.3f}</li>" for name, value in summary.accuracy.items())
+    left = "".join(f"<li>{html.escape(text)}</li>" for text in summary.resources_left) or "<li>nothing</li>"
+    used = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>opml rehearsal {summary.run_id}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:56em;margin:2em auto;padding:0 1em}}td,th{{padding:.2em 1em .2em 0;text-align:left}}</style>
+<h1>Rehearsal {summary.run_id}</h1>
+<p>Started {summary.started}, target <b>{summary.target}</b>, {summary.seconds:.0f} seconds. <a href="summary.json">summary.json</a></p>
+<table><tr><th>Notebook</th><th>Seconds</th><th>Cells</th><th>Result</th></tr>{rows}</table>
+<ul>{facts}</ul><h2>Resources left</h2><ul>{left}</ul><h2>Versions</h2><p>{used}</p></html>
+"""
+
+
+def report(summary: Summary, folder: Path, *, commit: bool) -> int:
+    """Say where to look; a failed notebook is an error that names the cell, resources that are left too."""
+    for name, value in summary.accuracy.items():
+        say(f"test accuracy {value:.3f}  {name}")
+    say(f"{len(summary.notebooks)} notebooks in {summary.seconds:.0f} s; resources left: {len(summary.resources_left)}")
+    say(f"read {relative(folder / 'index.html')}")
+    for outcome in summary.failed:
+        raise NotebookFailed(f"{outcome.notebook} failed in {outcome.error}. Open {relative(folder / outcome.notebook)}.ipynb to see it.")
+    if commit:
+        from opml.normalise import commit_outputs
+
+        commit_outputs(folder, NOTEBOOKS)
+    return 0
+
+
+def relative(path: Path) -> str:
+    """The path as the user in this folder would type it."""
+    return os.path.relpath(path)
+
+
+def say(text: str) -> None:
+    """Progress goes to stderr, line by line."""
+    print(text, file=sys.stderr, flush=True)
+
+
+__all__ = ["Outcome", "Summary", "add_arguments", "run", "OpmlError"]

@@ -1,0 +1,43 @@
+"""What sets the project up says the same thing everywhere."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_conda_environment_has_the_pins_of_pyproject():
+    listed = re.findall(r'^ {6}- "(.*)"$', (ROOT / "environment.yml").read_text(), re.M)
+    assert listed == PROJECT["dependencies"]
+
+
+def test_the_constraints_agree_with_the_pins():
+    exact = dict(re.findall(r"^([\w.-]+)==([\w.]+)$", (ROOT / ".ci/constraints.txt").read_text(), re.M))
+    pinned = [re.fullmatch(r"([\w-]+)(?:\[.*\])?==([\w.]+)", text) for text in PROJECT["dependencies"]]
+    wrong = [m[0] for m in pinned if m and exact.get(m[1], m[2]) != m[2]]
+    assert not wrong
+
+
+def test_there_is_no_setup_py():  # the torchrun launcher of SageMaker refuses packages (facts: container contract)
+    assert not (ROOT / "setup.py").exists()
+
+
+def test_a_python_that_cannot_work_gets_one_sentence(tmp_path):
+    python = tmp_path / "python3.9"
+    python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n')
+    python.chmod(0o755)
+    for name in (".ci/setup", ".ci/constraints.txt", "pyproject.toml"):
+        (tmp_path / "repo" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "repo" / name).write_bytes((ROOT / name).read_bytes())
+    done = subprocess.run(["bash", tmp_path / "repo/.ci/setup"], env={**os.environ, "PYTHON": str(python)}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("opml needs Python 3.11") and "Python 3.9.1" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_ci_runs_the_command_of_the_readme():
+    assert "exec make test" in (ROOT / ".ci/run").read_text()
+    assert os.access(ROOT / ".ci/run", os.X_OK)
