@@ -1,7 +1,7 @@
 """Run the notebooks in order, headless, and leave a record: executed notebooks, pages to read, a summary.
 
-``python -m opml rehearse`` is the user's door. The runner is papermill; what is added here is the order, the check of parameter names, progress,
-the record under ``runs/<time>/`` and the last word: what is left running.
+``python -m opml rehearse`` is the user's door. The runner is papermill; what is added here is the order, the check of parameter names,
+progress, the record under ``runs/<time>/`` and the last word: what is left running.
 """
 
 import argparse
@@ -261,7 +261,8 @@ def index_page(summary: Summary) -> str:
     left = "".join(f"<li>{html.escape(text)}</li>" for text in summary.resources_left) or "<li>nothing</li>"
     used = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>opml rehearsal {summary.run_id}</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:56em;margin:2em auto;padding:0 1em}}td,th{{padding:.2em 1em .2em 0;text-align:left}}</style>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:56em;margin:2em auto;padding:0 1em}}
+td,th{{padding:.2em 1em .2em 0;text-align:left}}</style>
 <h1>Rehearsal {summary.run_id}</h1>
 <p>Started {summary.started}, target <b>{summary.target}</b>, {summary.seconds:.0f} seconds. <a href="summary.json">summary.json</a></p>
 <table><tr><th>Notebook</th><th>Seconds</th><th>Cells</th><th>Result</th></tr>{rows}</table>

@@ -28,7 +28,7 @@ def test_there_is_no_setup_py():  # the torchrun launcher of SageMaker refuses p
 
 def test_a_python_that_cannot_work_gets_one_sentence(tmp_path):
     python = tmp_path / "python3.9"
-    python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n')
+    python.write_text("#!/bin/sh\nif [ $1 = --version ]; then echo Python 3.9.1; else exit 1; fi\n")
     python.chmod(0o755)
     for name in (".ci/setup", ".ci/constraints.txt", "pyproject.toml"):
         (tmp_path / "repo" / name).parent.mkdir(parents=True, exist_ok=True)
