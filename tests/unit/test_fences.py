@@ -1,0 +1,58 @@
+"""The rooms of docs/architecture.md: who may call whom. The contracts themselves stand in pyproject.toml."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = {
+    "house": {"__init__", "__main__", "cli", "errors"},
+    "gate": {"aws"},
+    "control": {
+        "costs", "ec2", "estimators", "functions", "normalise", "plots", "rehearsal", "resources", "rules", "scaling", "security",
+    },
+    "cargo": {"core"},
+    "basement": {"localaws"},
+}  # fmt: skip
+REFUSE = "import sys\nfor name in {names!r}:\n    sys.modules[name] = None\nimport {module}\n"
+
+
+def imports_without(module, *names):
+    """Import a module in a fresh interpreter in which importing any of the names raises."""
+    return subprocess.run([sys.executable, "-c", REFUSE.format(names=names, module=module)], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_every_module_has_a_declared_room():
+    found = {path.stem for path in (ROOT / "opml").glob("*.py")} | {path.parent.name for path in (ROOT / "opml").glob("*/__init__.py")}
+    assert found == set().union(*ROOMS.values())
+
+
+def test_the_corridors_are_kept():
+    done = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("door", ["hpo", "ec2train"])
+def test_the_doors_need_neither_sagemaker_nor_boto3(door):
+    done = imports_without(door, "sagemaker", "boto3", "botocore", "moto", "pandas")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_function_needs_neither_opml_nor_third_parties():
+    done = imports_without("lambda_function", "opml", "requests", "torch", "sagemaker", "numpy", "PIL")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_itself_imports_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; before = set(sys.modules); import opml; print(set(sys.modules) - before)"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "{'opml'}"
+
+
+@pytest.mark.parametrize("module", ["opml.core.config", "opml.core.metrics"])
+def test_settings_and_metrics_need_the_standard_library_only(module):
+    assert imports_without(module, "torch", "numpy", "PIL", "boto3", "sagemaker").returncode == 0
