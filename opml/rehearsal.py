@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -161,30 +161,42 @@ def execute(path: Path, folder: Path, parameters: dict) -> Outcome:
 
 
 def engine() -> None:
-    """Register a papermill engine that keeps the error of the execute reply.
+    """Register a papermill engine that loses no error and opens no TCP port.
 
     ``import sagemaker`` installs rich tracebacks in IPython, after which a failing cell has no output of type ``error``: papermill then
-    knows that a cell failed, but not why.
+    knows that a cell failed, but not why; the reason is in the execute reply. A kernel that dies is the failure of the cell it ran.
     """
-    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.engines import NBClientEngine, papermill_engines
+    from traitlets.config import Config
 
     class Engine(NBClientEngine):
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            plain = nb_man.cell_exception
-
-            def cell_exception(cell, cell_index=None, exception=None, **more):
-                if not any(output.output_type == "error" for output in cell.outputs):
-                    cell.outputs.append(
-                        nbformat.v4.new_output("error", ename=exception.ename, evalue=exception.evalue, traceback=[str(exception)])
-                    )
-                plain(cell, cell_index=cell_index, exception=exception, **more)
-
-            nb_man.cell_exception = cell_exception
-            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+            nb_man.cell_exception = with_error_output(nb_man.cell_exception)
+            pipes = Config({"KernelManager": {"transport": "ipc"}})  # files that only this user can open, not TCP
+            try:
+                return super().execute_managed_notebook(nb_man, kernel_name, config=pipes, **options)
+            except DeadKernelError as error:
+                reached = [c for c in nb_man.nb.cells if c.metadata.papermill.get("status") != "pending"]
+                died_in = (len(reached) - 1, None, reached[-1].source)
+                raise papermill.PapermillExecutionError(*died_in, type(error).__name__, str(error), []) from error
 
     papermill_engines.register("opml", Engine)
+
+
+def with_error_output(cell_exception: Callable) -> Callable:
+    """papermill's handler of a failed cell, which first gives the cell the error output it lacks."""
+    import nbformat
+
+    def handler(cell, cell_index=None, exception=None, **more):
+        if not any(output.output_type == "error" for output in cell.outputs):
+            details = {"ename": exception.ename, "evalue": exception.evalue, "traceback": [str(exception)]}
+            cell.outputs.append(nbformat.v4.new_output("error", **details))
+        cell_exception(cell, cell_index=cell_index, exception=exception, **more)
+
+    return handler
 
 
 @contextmanager
