@@ -5,10 +5,12 @@ from moto.core.responses import ActionResult, BaseResponse
 from moto.sagemaker import urls
 from moto.sagemaker.responses import SageMakerResponse
 
+from opml.localaws import hosting_api, lambda_api, runtime_api
+from opml.localaws.hosting_api import HostingMixin
 from opml.localaws.training_api import TrainingMixin
 
 
-class SageMaker(TrainingMixin, SageMakerResponse):
+class SageMaker(HostingMixin, TrainingMixin, SageMakerResponse):
     """SageMaker's control operations: ours first, then moto's."""
 
 
@@ -21,6 +23,9 @@ class NotYet(ServiceException):
 def install() -> None:
     """Swap the routes; a second call changes nothing."""
     urls.url_paths["{0}/$"] = SageMaker.dispatch
+    hosting_api.install()
+    runtime_api.install()
+    lambda_api.install()
     if not hasattr(BaseResponse.call_action, "answers_not_implemented"):
         BaseResponse.call_action = _answering_not_implemented(BaseResponse.call_action)
 
@@ -32,9 +37,8 @@ def _answering_not_implemented(call_action):
         try:
             return call_action(self)
         except NotImplementedError as error:
-            print(f"not implemented: {error}")  # the server's log
-            message = f"The local AWS does not have this operation yet: {error}"
-            _, headers, body = self.serialized(ActionResult(NotYet(message)))
+            print(f"not implemented: {error}")  # goes to the server's log
+            _, headers, body = self.serialized(ActionResult(NotYet(f"The local AWS does not have this operation yet: {error}")))
             headers["status"] = 501
             return 501, headers, body
 

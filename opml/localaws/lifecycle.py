@@ -54,18 +54,21 @@ class LocalAws:
             "OPML_BUCKET": self.bucket,
         }
 
-    def answers(self) -> bool:
-        """Whether a signed ``sts:GetCallerIdentity`` is answered as this account."""
+    def client(self, service: str):
+        """A boto3 client with the owner's credentials, whatever the environment says; does not retry."""
         import boto3
         from botocore.config import Config
+
+        config = Config(connect_timeout=2, retries={"total_max_attempts": 1}, proxies={})
+        keys = {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
+        return boto3.Session(region_name=self.region, **keys).client(service, endpoint_url=self.endpoint_url, config=config)
+
+    def answers(self) -> bool:
+        """Whether a signed ``sts:GetCallerIdentity`` is answered as this account."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        config = Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, proxies={})
-        keys = {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
-        session = boto3.Session(region_name=self.region, **keys)
         try:
-            sts = session.client("sts", endpoint_url=self.endpoint_url, config=config)
-            return sts.get_caller_identity()["Account"] == self.account
+            return self.client("sts").get_caller_identity()["Account"] == self.account
         except (BotoCoreError, ClientError, OSError):
             return False  # nobody, or somebody else, listens there
 
@@ -171,10 +174,15 @@ def _stop_own(local: LocalAws, owner: int) -> None:
 
 def find() -> LocalAws | None:
     """The running local AWS that the environment names, else the one of the state file; None if there is none that answers."""
-    for candidate in (_from_environment(), _from_state_file()):
-        if candidate is not None and candidate.answers():
-            return candidate
-    return None
+    if (local := _from_environment()) is not None and local.answers():
+        return local
+    return find_registered()
+
+
+def find_registered() -> LocalAws | None:
+    """The running local AWS of the state file, or None."""
+    local = _from_state_file()
+    return local if local is not None and local.answers() else None
 
 
 def find_or_start() -> LocalAws:
