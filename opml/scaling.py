@@ -56,9 +56,7 @@ def scalable_target_request(
         Less than one instance (scaling to zero works only with inference components), or a minimum above the maximum.
     """
     if not 1 <= min_capacity <= max_capacity:
-        raise BadInput(
-            f"capacity must be 1 <= minimum <= maximum, not {min_capacity} to {max_capacity} (a variant of an endpoint cannot scale to zero)"
-        )
+        raise BadInput(f"capacity must be 1 <= minimum <= maximum, not {min_capacity} to {max_capacity} (a variant cannot scale to zero)")
     request = {**_ids(endpoint_name, variant), "MinCapacity": min_capacity, "MaxCapacity": max_capacity}
     return {**request, "Tags": {tag["Key"]: tag["Value"] for tag in tags}} if tags else request
 
@@ -177,10 +175,10 @@ def reserved_concurrency_request(function_name: str, reserved: int, account_limi
     BadInput
         A reservation that leaves fewer than 100 to the account's other functions, which Lambda refuses.
     """
-    if not 0 <= reserved <= account_limit - UNRESERVED_MINIMUM:
-        left = account_limit - UNRESERVED_MINIMUM
+    most = max(account_limit - UNRESERVED_MINIMUM, 0)
+    if not 0 <= reserved <= most:
         raise BadInput(
-            f"{reserved} of {account_limit} cannot be reserved: Lambda keeps {UNRESERVED_MINIMUM} for other functions, so at most {max(left, 0)}"
+            f"{reserved} of {account_limit} cannot be reserved: {UNRESERVED_MINIMUM} must stay for other functions, so at most {most}"
         )
     return {"FunctionName": function_name, "ReservedConcurrentExecutions": reserved}
 
