@@ -9,6 +9,11 @@ from opml.security import Facts, Policy, Role
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
+@pytest.fixture
+def managed_policies():
+    return True
+
+
 def document(action, resource="*", **extra):
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": resource, **extra}]}
 
