@@ -110,4 +110,7 @@ def report_failure(text: str) -> None:
     """Write the job's failure file, if this is a SageMaker job; its first 1024 characters become the job's FailureReason."""
     folder = os.environ.get("SM_OUTPUT_DIR")
     if folder and Path(folder).is_dir():
-        Path(folder, "failure").write_text(text[:1024])
+        try:
+            Path(folder, "failure").write_text(text[:1024])
+        except OSError as error:  # the reason itself must still reach the log
+            print(f"{folder}/failure cannot be written: {error}", file=sys.stderr)

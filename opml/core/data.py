@@ -61,9 +61,7 @@ def _classes(root: Path) -> tuple[str, ...]:
             if name not in found[split]:
                 raise BadConfig(f"class {name} is missing in {root / split}: each class must have a folder in train/, valid/ and test/")
     if len(everything) < 2:
-        raise BadConfig(
-            f"{root / 'train'} has {len(everything)} class folders, and telling apart needs 2 or more: {LAYOUT}"
-        )
+        raise BadConfig(f"{root / 'train'} has {len(everything)} class folders, and telling apart needs 2 or more: {LAYOUT}")
     return tuple(everything)
 
 

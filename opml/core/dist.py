@@ -98,9 +98,7 @@ def device() -> torch.device:
 def describe() -> str:
     """One line for the log: how many processes joined, and on what they compute."""
     gpus = torch.cuda.device_count()
-    unused = (
-        f"; {gpus} GPUs are here and one is used, start it with torchrun to use all" if gpus > 1 and "LOCAL_RANK" not in os.environ else ""
-    )
+    unused = f"; {gpus} GPUs are here and 1 is used: torchrun uses all" if gpus > 1 and "LOCAL_RANK" not in os.environ else ""
     threads = f", {torch.get_num_threads()} threads" if gpus == 0 else ""
     together = f"{world()} processes joined ({distributed.get_backend()})" if world() > 1 else "1 process"
     return f"{together}, each on {device().type}{threads}{unused}"

@@ -36,7 +36,9 @@ def open_image(source: str | Path | IO[bytes]) -> Image.Image:
         raise BadImage(415, f"this is not an image that can be read here ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise BadImage(413, f"the image has too many pixels (at most {MAX_PIXELS:,})") from error
-    except (SyntaxError, ValueError, EOFError) as error:  # what Pillow's header readers raise for damaged files
+    except (SyntaxError, ValueError, EOFError, OSError) as error:  # what Pillow's header readers raise for damaged files
+        if isinstance(error, OSError) and error.errno is not None:  # the file, not what is in it: missing, no permission
+            raise
         raise BadImage(422, "the image's header is damaged") from error
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
@@ -55,9 +57,9 @@ def decode(source: str | Path | IO[bytes]) -> Image.Image:
         image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
         try:
             image.load()  # only this reads the pixels: verify() accepts half a JPEG
+            return to_rgb(ImageOps.exif_transpose(image))
         except Exception as error:  # a decoder fed with damaged bytes raises whatever it meets: OSError, SyntaxError, struct.error ...
             raise BadImage(422, "the image is cut short or damaged") from error
-        return to_rgb(ImageOps.exif_transpose(image))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -74,11 +76,13 @@ def looks_whole(path: str | Path) -> bool:
     """
     with open(path, "rb") as file:
         kind = open_image(file).format
+        file.seek(4)
+        length = int.from_bytes(file.read(4), "little")  # of a WEBP after its first 8 bytes
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 12))
         tail = file.read()
-    if kind == "WEBP":  # RIFF holds its own length
-        return size >= 8 + int.from_bytes(Path(path).read_bytes()[4:8], "little")
+    if kind == "WEBP":
+        return size >= 8 + length
     return tail.endswith(b"\xff\xd9") if kind == "JPEG" else tail[4:8] == b"IEND"
 
 

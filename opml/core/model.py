@@ -60,8 +60,8 @@ def imagenet_weights(arch: str, needed: bool) -> dict[str, torch.Tensor] | None:
         if not needed:
             return None
         raise BadConfig(
-            f"the ImageNet weights of {arch} cannot be had ({error}): allow access to {url}, put the file into {torch.hub.get_dir()}/checkpoints, "
-            "or choose --weights none"
+            f"the ImageNet weights of {arch} cannot be had ({error}): allow access to {url}, put that file into "
+            f"{torch.hub.get_dir()}/checkpoints, or choose --weights none"
         ) from error
 
 
@@ -132,7 +132,7 @@ def save(model_dir: str | Path, state: dict[str, torch.Tensor], description: dic
     """
     with _writing(model_dir) as folder:
         # The weights first: a folder with a description has weights.
-        _write(folder / WEIGHTS_FILE, lambda file: torch.save({name: value.cpu() for name, value in state.items()}, file))
+        _write(folder / WEIGHTS_FILE, lambda file: torch.save({name: value.cpu().contiguous() for name, value in state.items()}, file))
         _write(folder / DESCRIPTION_FILE, lambda file: file.write(json.dumps(description, indent=2).encode()))
 
 
@@ -144,8 +144,10 @@ def _writing(folder: str | Path) -> Iterator[Path]:
         yield Path(folder)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadConfig(f"there is no space left for the model in {folder}: free some, or name another --model_dir") from error
-        raise BadConfig(f"the model cannot be written to {folder} ({error.strerror or error}): name another --model_dir") from error
+            raise BadConfig(
+                f"there is no space left in {folder} for the model: free some, or name another folder with --model_dir"
+            ) from error
+        raise BadConfig(f"the model cannot be written to {folder} ({error.strerror or error}): name another with --model_dir") from error
 
 
 def _write(path: Path, write) -> None:
@@ -161,25 +163,27 @@ def _write(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_space(model_dir: str | Path, model: torch.nn.Module) -> None:
-    """Find out before training, not after it, that the model could not be saved.
+def state_bytes(model: torch.nn.Module) -> int:
+    """The size of the weights file, nearly, in bytes."""
+    return sum(value.numel() * value.element_size() for value in model.state_dict().values())
+
+
+def check_space(folder: str | Path, flag: str, need: int) -> None:
+    """Find out before training, not after it, that ``need`` bytes could not be written to ``folder``, which ``flag`` names.
 
     Raises
     ------
-    BadConfig : it could not.
+    BadConfig : they could not.
     """
-    place = Path(model_dir).absolute()
+    place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise BadConfig(f"the model cannot be written to {model_dir} ({place} is not a folder one may write to): name another --model_dir")
-    need = sum(value.numel() * value.element_size() for value in model.state_dict().values()) + 2**20
-    free = shutil.disk_usage(place).free
+        raise BadConfig(f"nothing can be written to {folder} ({place} is no folder one may write to): name another with --{flag}")
+    need, free = need + 2**20, shutil.disk_usage(place).free
     if free < need:
-        raise BadConfig(
-            f"there is no space for the model in {model_dir}: it needs {need / 1e6:.0f} MB and {free / 1e6:.0f} MB are free; "
-            "free some, or name another --model_dir"
-        )
+        sizes = f"{need / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
+        raise BadConfig(f"there is no space left in {folder}: {sizes}; free some, or name another folder with --{flag}")
 
 
 def load(model_dir: str | Path) -> Artefact:

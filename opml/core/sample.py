@@ -57,10 +57,11 @@ _GROUNDS = ((104, 148, 78), (150, 178, 206), (186, 164, 134), (128, 112, 104), (
 
 README = """GENERATED IMAGES - NOT PHOTOGRAPHS
 
-These {images} pictures were drawn by opml.core.sample.make_sample (classes={classes}, train={train}, valid={valid}, test={test},
-image_size={image_size}, seed={seed}). The folder names are real breeds, numbered as in the course's dogImages; the drawings are invented and do not
-look like those breeds. They exist so that everything can be tried without downloading a data set. A model trained on them
-knows nothing of real dogs.
+These {images} pictures were drawn by opml.core.sample.make_sample
+(classes={classes}, train={train}, valid={valid}, test={test}, image_size={image_size}, seed={seed}).
+The folder names are real breeds, numbered as in the course's dogImages; the drawings are invented and do not look like
+those breeds. They exist so that everything can be tried without downloading a data set. A model trained on them knows
+nothing of real dogs.
 """
 
 

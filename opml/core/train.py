@@ -34,7 +34,8 @@ def fit(config: TrainConfig) -> dict[str, float]:
     """
     folder = data.check_folder(config.data)
     network, source = model.build(config, len(folder.classes))
-    model.check_space(config.model_dir, network)
+    model.check_space(config.model_dir, "model_dir", model.state_bytes(network))
+    model.check_space(config.output_dir, "output_dir", 0)
     dist.join()
     try:
         return _Job(config, folder, network, source).run()
@@ -53,7 +54,7 @@ class _Job:
 
     def __init__(self, config: TrainConfig, folder: data.Folder, network: torch.nn.Module, source: str | None):
         self.config, self.folder, self.device = config, folder, dist.device()
-        self.source = dist.from_main(source)  # a weights file that only rank 0 found counts: DDP copies rank 0's weights to all
+        self.source = dist.from_main(source)  # what rank 0 could get counts: DDP copies its weights to all
         # Without weights a frozen backbone would be noise for ever.
         self.frozen = self.source is not None and config.freeze != "none"
         if self.frozen:
@@ -75,7 +76,8 @@ class _Job:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step_size(step, config.epochs * len(train)))
         for epoch in range(1, config.epochs + 1):
             row = {"epoch": epoch, **self._train_one_epoch(epoch, learner, train, optimizer, schedule)}
-            dist.average_buffers(self.network)
+            if not self.frozen:
+                dist.average_buffers(self.network)
             row[metrics.VALID_LOSS.name], row[metrics.VALID_ACCURACY.name] = evaluate(self.network, valid, self.device)
             self._keep(row)
             self._report(row, started)
@@ -87,21 +89,16 @@ class _Job:
         return data.loader(self.folder, split, self.config, dist.rank(), dist.world(), learn)
 
     def _announce(self) -> None:
-        config, sizes = self.config, {split: len(files) for split, files in self.folder.files.items()}
+        config, counts = self.config, [f"{len(files)} {split}" for split, files in self.folder.files.items()]
         say(dist.describe())
-        say(
-            f"data {config.data}: {len(self.folder.classes)} classes, "
-            + ", ".join(f"{n} {split}" for split, n in sizes.items())
-            + " images"
-        )
+        say(f"data {config.data}: {len(self.folder.classes)} classes, {', '.join(counts)} images")
         if self.source is None:
-            why = {"none": "none were asked for", "auto": "ImageNet's could not be had"}.get(config.weights)
+            why = {"none": "none were asked for", "auto": "ImageNet's could not be had"}[config.weights]
             also = "; --freeze backbone is not followed" if config.freeze == "backbone" else ""
             say(f"{config.arch} starts without pretrained weights ({why}), so nothing is frozen{also}")
         else:
-            say(
-                f"{config.arch} starts from weights: {self.source}; {'only its last layer is trained' if self.frozen else 'nothing is frozen'}"
-            )
+            what = "only its last layer is trained" if self.frozen else "nothing is frozen"
+            say(f"{config.arch} starts from weights: {self.source}; {what}")
 
     def _train_one_epoch(self, epoch: int, learner: torch.nn.Module, loader, optimizer, schedule) -> dict[str, float]:
         """Learn from each sample once; the loss is the mean over all samples of all processes."""
@@ -132,8 +129,14 @@ class _Job:
     def _keep(self, row: dict[str, float]) -> None:
         """Remember the weights of the epoch with the smallest validation loss."""
         self.history.append(row)
-        if self.best is None or row[metrics.VALID_LOSS.name] < self.best["row"][metrics.VALID_LOSS.name]:
-            self.best = {"row": row, "state": {name: value.detach().clone() for name, value in self.network.state_dict().items()}}
+        loss = row[metrics.VALID_LOSS.name]
+        loss = loss if math.isfinite(loss) else math.inf  # nothing is smaller than nan: it would stay the best for ever
+        if self.best is None or loss < self.best["loss"]:
+            self.best = {
+                "row": row,
+                "loss": loss,
+                "state": {name: value.detach().clone() for name, value in self.network.state_dict().items()},
+            }
 
     def _report(self, row: dict[str, float], started: float) -> None:
         epoch, epochs = row["epoch"], self.config.epochs
