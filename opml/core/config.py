@@ -2,10 +2,15 @@
 
 import argparse
 import dataclasses
+import math
 import os
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
+MAX_IMAGE_SIZE = 896  # pixels; large photographs are decoded at reduced size (core.images), which is enough for this
 
 
 class BadConfig(ValueError):
@@ -42,24 +47,27 @@ class TrainConfig:
         for name in ("image_size", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise BadConfig(f"learning_rate must be above 0, not {self.learning_rate}")
+        if self.image_size > MAX_IMAGE_SIZE:
+            raise BadConfig(f"image_size must be at most {MAX_IMAGE_SIZE} pixels, not {self.image_size}")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise BadConfig(f"learning_rate must be a number above 0, not {self.learning_rate}")
         for name in ("weight_decay", "workers", "seed"):
-            if getattr(self, name) < 0:
-                raise BadConfig(f"{name} must not be negative, it is {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:  # also refuses nan
+                raise BadConfig(f"{name} must be 0 or above, not {getattr(self, name)}")
         for f in dataclasses.fields(self):
             choices = f.metadata["choices"]
             if choices and getattr(self, f.name) not in choices:
                 raise BadConfig(f"unknown {f.name} {getattr(self, f.name)!r}: choose one of {', '.join(choices)}")
 
     @classmethod
-    def from_args(cls, argv: list[str] | None = None, description: str = "") -> "TrainConfig":
-        """Parse command-line flags; what is wrong ends the program with one sentence and exit code 2."""
-        parser = argparse.ArgumentParser(
-            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
-        )
+    def from_args(cls, argv: list[str] | None = None, description: str = "", defaults: dict | None = None) -> "TrainConfig":
+        """Parse command-line flags; what is wrong ends the program with one sentence and exit code 2.
+
+        A flag counts most, then ``defaults``, then the SM_* variable of the field, then the field's own default.
+        """
+        parser = _Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
         for f in dataclasses.fields(cls):
-            default = os.environ.get(f.metadata["env"] or "", f.default)
+            default = (defaults or {}).get(f.name, os.environ.get(f.metadata["env"] or "", f.default))
             kind = parse_bool if f.type is bool else f.type
             parser.add_argument(f"--{f.name}", type=kind, default=default, metavar=f.name.upper(), help=f.metadata["help"])
         try:
@@ -82,3 +90,27 @@ def parse_bool(text: str) -> bool:
         return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
     except KeyError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage text before it."""
+
+    def error(self, message: str) -> NoReturn:
+        stop(message, prog=self.prog)
+
+
+def stop(sentence: str, prog: str | None = None) -> NoReturn:
+    """End the program because of what its user gave it: one sentence, where SageMaker looks for it too, and exit code 2."""
+    report_failure(sentence)
+    print(f"{prog or Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def report_failure(text: str) -> None:
+    """Write the job's failure file, if this is a SageMaker job; its first 1024 characters become the job's FailureReason."""
+    folder = os.environ.get("SM_OUTPUT_DIR")
+    if folder and Path(folder).is_dir():
+        try:
+            Path(folder, "failure").write_text(text[:1024])
+        except OSError as error:  # the reason itself must still reach the log
+            print(f"{folder}/failure cannot be written: {error}", file=sys.stderr)

@@ -1,0 +1,38 @@
+"""Train a dog-breed classifier on an EC2 instance, or on any machine with PyTorch: python ec2train.py
+
+Change the constants below, or override one: python ec2train.py --epochs 10. It needs torch and torchvision, and no AWS library.
+"""
+
+import sys
+
+from opml.core.config import TrainConfig
+from opml.core.door import run
+
+# Folders, from where this is started.
+DATA = "data"  # train/ valid/ test/, each with NNN.Breed_name/*.jpg
+MODEL_DIR = "model"  # model.pth and model.json are written here
+OUTPUT_DIR = "output"  # metrics.json is written here
+
+# The network.
+ARCH = "resnet18"  # resnet18, resnet34 or resnet50
+WEIGHTS = "auto"  # ImageNet's where they can be had, else none
+FREEZE = "auto"  # train only the last layer when there are weights
+IMAGE_SIZE = 224  # pixels
+
+# Training.
+EPOCHS = 5
+BATCH_SIZE = 32
+LEARNING_RATE = 1e-3
+WEIGHT_DECAY = 0.0
+AUGMENT = True  # random crops and flips
+SEED = 0
+WORKERS = 0  # loader processes; on a GPU instance as many as it has cores
+
+
+def constants() -> dict:
+    """The constants above by the names of TrainConfig's fields."""
+    return {name.lower(): value for name, value in globals().items() if name.isupper()}
+
+
+if __name__ == "__main__":
+    sys.exit(run(TrainConfig.from_args(description=__doc__.splitlines()[0], defaults=constants())))

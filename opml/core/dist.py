@@ -1,0 +1,155 @@
+"""One training job on many processes: who am I, how many are we, and sums over all."""
+
+import hashlib
+import json
+import os
+import socket
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch
+from torch import distributed
+
+JOIN_TIMEOUT = timedelta(minutes=10)  # instances of one job start, and have their data, minutes apart
+DEFAULT_PORT = "7777"  # what SageMaker's training toolkit uses
+
+
+class Place(NamedTuple):
+    """Where this process stands: ``rank`` of ``world``, and the URL at which they meet."""
+
+    rank: int
+    world: int
+    meeting: str
+
+
+def find_place(env: dict[str, str] | None = None) -> Place:
+    """Read this process's place from torchrun's variables, else from SageMaker's list of hosts; alone if there is neither."""
+    env = os.environ if env is None else env
+    hosts = json.loads(env.get("SM_HOSTS", "[]"))
+    if "RANK" in env and "WORLD_SIZE" in env:  # torchrun holds MASTER_PORT open itself; env:// knows about that
+        return Place(int(env["RANK"]), int(env["WORLD_SIZE"]), "env://")
+    if len(hosts) > 1:
+        meeting = f"tcp://{env.get('MASTER_ADDR', hosts[0])}:{env.get('MASTER_PORT', DEFAULT_PORT)}"
+        return Place(hosts.index(env["SM_CURRENT_HOST"]), len(hosts), meeting)
+    return Place(0, 1, "")
+
+
+def join() -> None:
+    """Become one of the processes of this job; does nothing if it has only one.
+
+    Raises
+    ------
+    RuntimeError : the others were not there in time.
+    """
+    place = find_place()
+    if device().type == "cuda":
+        torch.cuda.set_device(device())
+    if place.world == 1:
+        return
+    _name_interface()
+    try:
+        distributed.init_process_group(
+            "nccl" if device().type == "cuda" else "gloo",
+            init_method=place.meeting,
+            rank=place.rank,
+            world_size=place.world,
+            timeout=JOIN_TIMEOUT,
+        )
+    except distributed.DistError as error:
+        raise RuntimeError(
+            f"process {place.rank} of {place.world} could not join the others at {place.meeting}: {error}; "
+            "did all instances start, and may they talk to each other?"
+        ) from error
+
+
+def _name_interface() -> None:
+    """Gloo guesses the network interface from the host's name; SageMaker says which one it is."""
+    name = os.environ.get("SM_NETWORK_INTERFACE_NAME")
+    if name in {known for _, known in socket.if_nameindex()}:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world() -> int:
+    """The number of processes."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the one process that prints and writes."""
+    return rank() == 0
+
+
+def device() -> torch.device:
+    """The GPU of this process (torchrun's LOCAL_RANK), else the CPU."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def describe() -> str:
+    """One line for the log: how many processes joined, and on what they compute."""
+    gpus = torch.cuda.device_count()
+    unused = f"; {gpus} GPUs are here and 1 is used: torchrun uses all" if gpus > 1 and "LOCAL_RANK" not in os.environ else ""
+    threads = f", {torch.get_num_threads()} threads" if gpus == 0 else ""
+    together = f"{world()} processes joined ({distributed.get_backend()})" if world() > 1 else "1 process"
+    return f"{together}, each on {device().type}{threads}{unused}"
+
+
+def total(*numbers: float) -> list[float]:
+    """Sums over all processes, in double precision."""
+    sums = torch.tensor(numbers, dtype=torch.float64, device=device())
+    if world() > 1:
+        distributed.all_reduce(sums)
+    return sums.tolist()
+
+
+def from_main(value: object) -> object:
+    """Rank 0's value, on all ranks."""
+    values = [value]
+    if world() > 1:
+        distributed.broadcast_object_list(values, src=0, device=device())
+    return values[0]
+
+
+def average_buffers(model: torch.nn.Module) -> None:
+    """Give all ranks the mean of their batch-norm statistics, which DDP leaves as each rank saw them."""
+    if world() == 1:
+        return
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            distributed.all_reduce(buffer)
+            buffer /= world()
+
+
+def fingerprint(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over the names and bytes of all tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_equal(state: dict[str, torch.Tensor]) -> str:
+    """The fingerprint of the weights, after making sure that all ranks hold the same.
+
+    Raises
+    ------
+    RuntimeError : they differ, so they did not train one model.
+    """
+    mine = fingerprint(state)
+    prints = [mine] * world()
+    if world() > 1:
+        distributed.all_gather_object(prints, mine)
+    if len(set(prints)) > 1:
+        raise RuntimeError(f"the processes hold different weights, so they did not train one model: {', '.join(p[:12] for p in prints)}")
+    return mine
