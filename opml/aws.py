@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -91,6 +93,27 @@ def connect(target: str = "local", run_id: str = "first") -> Aws:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", run_id):
         raise BadInput(f"run_id must be 1 to 20 lower-case letters, digits and inner hyphens, not {run_id!r}")
     return _local(run_id) if target == "local" else _account(run_id)
+
+
+@contextmanager
+def world_of_its_own(target: str) -> Iterator[None]:
+    """For target "local": a local AWS that only this process and its children use, gone at the end of the block; for "aws": nothing.
+
+    The children get it from the environment; each of them carries the server's mark and ends with it.
+    """
+    if target != "local":
+        yield
+        return
+    from opml.localaws import client, lifecycle
+    from opml.localaws.settings import OWNED_BY
+
+    local = lifecycle.start(register=False)
+    try:
+        client.apply(local)
+        os.environ[OWNED_BY] = local.server_id
+        yield
+    finally:
+        local.stop()
 
 
 def _local(run_id: str) -> Aws:

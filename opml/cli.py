@@ -21,6 +21,7 @@ class Command(NamedTuple):
 
 # A new sub-command is one line here and one module. The modules are imported when their command is called, or when its help is asked for.
 COMMANDS = (
+    Command("rehearse", "run the notebooks in order, headless, and keep a record", "opml.rehearsal"),
     Command("local", "start, find, use and stop the local AWS", "opml.localaws.command"),
 )  # fmt: skip
 

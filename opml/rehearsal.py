@@ -70,17 +70,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--commit", action="store_true", help="write the normalised outputs back into notebooks/ (see docs/notebooks.md)")
 
 
-def run(args: argparse.Namespace, environment: dict[str, str]) -> int:
-    """Rehearse as the flags say, with ``environment`` added for the kernels; returns the exit status."""
+def run(args: argparse.Namespace) -> int:
+    """Rehearse as the flags say; returns the exit status."""
+    from opml.aws import world_of_its_own
+
     started = datetime.now()
     paths = select(args.only)
     given = {name: literal(value) for name, value in args.parameter}
     check_parameters(paths, given)
     summary = Summary(args.run_id or f"r{started:%m%d%H%M%S}", args.target, started.isoformat(timespec="seconds"), versions=versions())
     folder = new_folder(args.out, started)
-    os.environ.update(environment, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     parameters = {"target": args.target, "run_id": summary.run_id, **given}
-    with stopped_with_parent():
+    with stopped_with_parent(), world_of_its_own(args.target):
         try:
             for path in paths:
                 last = path == paths[-1]
