@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from moto.cloudwatch.models import cloudwatch_backends
+from moto.cloudwatch.models import MetricAggregatedDatum, cloudwatch_backends
 from moto.core.utils import utcnow
 from moto.iam.models import iam_backends
 from moto.logs.models import logs_backends
@@ -90,6 +91,48 @@ def put_metric(namespace: str, name: str, value: float, dimensions: dict[str, st
         "Dimensions": [{"Name": key, "Value": text} for key, text in dimensions.items()],
     }  # fmt: skip
     cloudwatch_backends[settings.account][settings.region].put_metric_data(namespace, [datum])
+
+
+@dataclass(frozen=True)
+class Key:
+    """A pair of credentials that this account has handed out; ``token`` only for temporary ones."""
+
+    secret: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    expires: datetime | None = None
+
+
+def find_key(access_key_id: str) -> Key | None:
+    """The owner's key, an active key of an IAM user, or a session of an assumed role; None for any other."""
+    if access_key_id == settings.owner_access_key_id:
+        return Key(settings.owner_secret_access_key)
+    for user in list(iam_backends[settings.account]["aws"].users.values()):
+        for key in list(user.access_keys):
+            if key.access_key_id == access_key_id and key.status == "Active":
+                return Key(key.secret_access_key)
+    for session in list(sts_backends[settings.account]["aws"].assumed_roles):
+        if session.access_key_id == access_key_id:
+            return Key(session.secret_access_key, session.session_token, session.expiration)
+    return None
+
+
+_current: dict[tuple, MetricAggregatedDatum] = {}  # the datum that is still being added to, for each metric
+_current_lock = threading.Lock()
+
+
+def count_metric(namespace: str, name: str, value: float, dimensions: dict[str, str], unit: str = "None") -> None:
+    """Like `put_metric`, for what comes often: the values of one second share one datum, since moto scans all data at each read."""
+    key = (namespace, name, *sorted(dimensions.items()))
+    moment = utcnow().replace(microsecond=0)
+    with _current_lock:
+        datum = _current.get(key)
+        if datum is not None and datum.timestamp == moment:
+            datum.min, datum.max = min(datum.min, value), max(datum.max, value)
+            datum.sample_count, datum.sum = datum.sample_count + 1, datum.sum + value
+            return
+        pairs = [{"Name": label, "Value": text} for label, text in dimensions.items()]
+        _current[key] = datum = MetricAggregatedDatum(namespace, name, value, value, 1.0, float(value), pairs, moment, unit)
+        cloudwatch_backends[settings.account][settings.region].metric_data.append(datum)
 
 
 def role_credentials(role_arn: str, session_name: str) -> dict[str, str]:

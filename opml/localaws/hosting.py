@@ -1,0 +1,286 @@
+"""Endpoints that answer: the processes behind moto's FakeEndpoint, which stays the one store of status and counts."""
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from opml.localaws import state
+from opml.localaws.instances import STARTUP_SECONDS, Instance, InvocationTimedOut, Reply, StartFailed
+from opml.localaws.settings import settings
+
+INVOCATION_SECONDS = 60.0  # a container must answer within this
+DRAIN_SECONDS = 60.0
+SERVER_GONE = Reply(500, {}, b"The model server ended while it handled the request; it is being restarted. Its log has the reason.")
+
+_log = logging.getLogger(__name__)
+_endpoints: dict[str, "Endpoint"] = {}
+
+
+class Busy(Exception):
+    """The endpoint is being created, changed or has failed."""
+
+
+class UnknownVariant(LookupError):
+    """The request's target variant is not part of the endpoint."""
+
+
+def find(name: str) -> "Endpoint | None":
+    """The endpoint of this name, whatever its status."""
+    return _endpoints.get(name)
+
+
+def create(backend, fake) -> "Endpoint":
+    """Register moto's new endpoint and start its instances in the background; status ``Creating`` until they answer."""
+    _endpoints[fake.endpoint_name] = endpoint = Endpoint(backend, fake)
+    fake.endpoint_status = "Creating"
+    endpoint.deploy(fake.endpoint_config_name)
+    return endpoint
+
+
+def remove(name: str) -> None:
+    """Forget the endpoint and end all its processes, also those that are just starting."""
+    if endpoint := _endpoints.pop(name, None):
+        endpoint.close()
+
+
+def variants_of(backend, config_name: str) -> list[dict]:
+    """The production variants of an endpoint configuration."""
+    return backend.endpoint_configs[config_name].production_variants
+
+
+def _container(model) -> dict:
+    found = model.primary_container or model.containers[0]
+    return found if isinstance(found, dict) else found.response_object
+
+
+def _described(variant: dict, count: int) -> dict:
+    """An element of DescribeEndpoint's ProductionVariants."""
+    weight = variant.get("InitialVariantWeight", 1.0)
+    desired = variant.get("InitialInstanceCount", 1)
+    return {
+        "VariantName": variant["VariantName"],
+        "CurrentInstanceCount": count, "DesiredInstanceCount": desired,
+        "CurrentWeight": weight, "DesiredWeight": weight,
+    }  # fmt: skip
+
+
+class Endpoint:
+    """The fleet of one endpoint: variant name -> instances. Every change of the fleet or of the status happens under one lock."""
+
+    def __init__(self, backend, fake):
+        self._backend, self.fake = backend, fake
+        self._lock = threading.RLock()
+        self._fleet: dict[str, list[Instance]] = {}
+        self._started: set[Instance] = set()  # every process there is, serving or not yet
+        self._closed = False
+        fake.production_variants = [_described(variant, 0) for variant in variants_of(backend, fake.endpoint_config_name)]
+
+    # ---- changes ----------------------------------------------------------------------------------------------------------------
+
+    def deploy(self, config_name: str) -> None:
+        """Start the fleet of a configuration and put it in place of the present one; on failure the present one stays."""
+        self._background(lambda: self._replace_fleet(config_name))
+
+    def update(self, config_name: str) -> None:
+        """Like `deploy`, for an endpoint that serves; `Busy` if it does not."""
+        self._begin_update()
+        self.deploy(config_name)
+
+    def resize(self, wanted: list[dict]) -> None:
+        """Apply ``[{VariantName, DesiredInstanceCount?, DesiredWeight?}]``: desired at once, current when the processes are there."""
+        self._begin_update()
+        for change in wanted:
+            shown = self._shown(change["VariantName"])
+            shown.update({key: change[key] for key in ("DesiredInstanceCount", "DesiredWeight") if change.get(key) is not None})
+        self._background(lambda: self._resize_fleet([change["VariantName"] for change in wanted]))
+
+    def _begin_update(self) -> None:
+        with self._lock:
+            if self.fake.endpoint_status != "InService":
+                raise Busy(self.fake.endpoint_status)
+            self.fake.endpoint_status, self.fake.last_modified_time = "Updating", state.now()
+
+    def close(self) -> None:
+        """End all processes; what is starting in another thread ends too."""
+        with self._lock:
+            self._closed, self._fleet, doomed = True, {}, list(self._started)
+        self._stop(doomed)
+
+    def _background(self, work: Callable[[], None]) -> None:
+        threading.Thread(target=self._settle, args=(work,), daemon=True).start()
+
+    def _settle(self, work: Callable[[], None]) -> None:
+        """Do the work; write the status that follows from it."""
+        reason = None
+        try:
+            work()
+        except StartFailed as error:
+            reason = str(error)
+        except Exception as error:
+            _log.exception("endpoint %s", self.fake.endpoint_name)
+            reason = f"The local AWS failed: {type(error).__name__}: {error}"
+        with self._lock:
+            self.fake.failure_reason, self.fake.last_modified_time = reason, state.now()
+            self.fake.endpoint_status = "InService" if self._fleet else "Failed"
+
+    def _replace_fleet(self, config_name: str) -> None:
+        variants = variants_of(self._backend, config_name)
+        fleet = self._launch([(variant, variant.get("InitialInstanceCount", 1)) for variant in variants])
+        with self._lock:
+            old = [instance for group in self._fleet.values() for instance in group]
+            self._fleet, self.fake.endpoint_config_name = fleet, config_name
+            self.fake.production_variants = [_described(variant, len(fleet[variant["VariantName"]])) for variant in variants]
+        self._retire(old)
+
+    def _resize_fleet(self, names: list[str]) -> None:
+        try:
+            for name in names:
+                self._resize_variant(self._shown(name))
+        except StartFailed:
+            for name in names:
+                self._shown(name)["DesiredInstanceCount"] = len(self._fleet.get(name, ()))
+            raise
+
+    def _resize_variant(self, shown: dict) -> None:
+        name, wanted = shown["VariantName"], shown["DesiredInstanceCount"]
+        shown["CurrentWeight"] = shown["DesiredWeight"]
+        more = wanted - len(self._fleet.get(name, ()))
+        new = self._launch([(self._configured(name), more)])[name] if more > 0 else []
+        with self._lock:
+            group = [*self._fleet.get(name, ()), *new]
+            self._fleet[name] = group[:wanted]
+            shown["CurrentInstanceCount"] = wanted
+        self._retire(group[wanted:])
+
+    def _launch(self, wanted: list[tuple[dict, int]]) -> dict[str, list[Instance]]:
+        """Start the instances side by side and wait for all; if one fails none is left."""
+        fleet: dict[str, list[Instance]] = {}
+        try:
+            for variant, count in wanted:
+                group = fleet.setdefault(variant["VariantName"], [])
+                for _ in range(count):
+                    group.append(self._start(variant))
+            for variant, _ in wanted:
+                for instance in fleet[variant["VariantName"]]:
+                    instance.wait_ready(variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS))
+        except BaseException:
+            self._stop([instance for group in fleet.values() for instance in group])
+            raise
+        return fleet
+
+    def _start(self, variant: dict) -> Instance:
+        model = self._backend._models.get(variant["ModelName"])
+        if model is None:
+            raise StartFailed(f'Could not find model "{variant["ModelName"]}".')
+        try:
+            credentials = state.role_credentials(model.execution_role_arn, "SageMaker")
+        except LookupError as error:
+            raise StartFailed(f"The execution role of model {model.model_name} cannot be used: {error}") from error
+        instance = Instance(self.fake.endpoint_name, variant["VariantName"], _container(model), credentials)
+        with self._lock:
+            self._started.add(instance)
+            closed = self._closed
+        if closed:  # deleted while it was starting: close() did not see this one
+            self._stop([instance])
+            raise StartFailed("The endpoint was deleted.")
+        return instance
+
+    def _stop(self, instances: list[Instance]) -> None:
+        for instance in instances:
+            instance.stop()
+        with self._lock:
+            self._started.difference_update(instances)
+
+    def _retire(self, instances: list[Instance]) -> None:
+        for instance in instances:
+            instance.drain(DRAIN_SECONDS)
+        self._stop(instances)
+
+    # ---- requests ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    def serving(self) -> bool:
+        """Whether there is an instance to ask."""
+        return any(self._fleet.values())
+
+    def invoke(self, body: bytes, headers: dict[str, str], target: str | None = None, seconds: float | None = None) -> tuple[str, Reply]:
+        """Send one request to the least busy instance of a variant (by weight, or the ``target``) and count it.
+
+        Returns
+        -------
+        (variant name, Reply)
+            status 0 means that no answer came within ``seconds`` (default `INVOCATION_SECONDS`)
+        """
+        with self._chosen(target) as instance:
+            started = time.perf_counter()
+            try:
+                reply = instance.request(body, headers, seconds or INVOCATION_SECONDS)
+            except InvocationTimedOut:
+                reply = Reply(0, {}, b"")
+            except ConnectionError:
+                reply = SERVER_GONE
+                threading.Thread(target=self._revive, args=(instance,), daemon=True).start()
+            self._count(instance.variant, reply.status, time.perf_counter() - started)
+        return instance.variant, reply
+
+    @contextlib.contextmanager
+    def _chosen(self, target: str | None) -> Iterator[Instance]:
+        with self._lock:
+            instance = min(self._group(target), key=lambda one: one.in_flight)
+            instance.in_flight += 1
+        with instance.busy():
+            yield instance
+
+    def _group(self, target: str | None) -> list[Instance]:
+        if target is not None:
+            if not self._fleet.get(target):
+                raise UnknownVariant(target)
+            return self._fleet[target]
+        shown = [variant for variant in self.fake.production_variants if self._fleet.get(variant["VariantName"])]
+        weights = [variant["CurrentWeight"] for variant in shown]
+        chosen = random.choices(shown, weights if any(weights) else None)[0]
+        return self._fleet[chosen["VariantName"]]
+
+    def _revive(self, dead: Instance) -> None:
+        """Put a new process in the place of one that ended, as AWS restarts a container; several requests may notice the same death."""
+        with self._lock:
+            if dead.reviving or dead not in self._fleet.get(dead.variant, ()):
+                return
+            dead.reviving = True
+        try:
+            new = self._launch([(self._configured(dead.variant), 1)])[dead.variant]
+        except StartFailed as error:
+            _log.error("endpoint %s: %s is not restarted: %s", self.fake.endpoint_name, dead.id, error)
+            dead.reviving = False  # the next request tries again
+            return
+        with self._lock:
+            group = self._fleet.get(dead.variant, [])
+            surplus = [dead] if dead in group else new  # scaled in or deleted meanwhile
+            self._fleet[dead.variant] = [*(one for one in group if one is not dead), *(new if dead in group else [])]
+        self._stop(surplus)
+
+    def _count(self, variant: str, status: int, seconds: float) -> None:
+        """CloudWatch's invocation metrics; latency in microseconds."""
+        dimensions = {"EndpointName": self.fake.endpoint_name, "VariantName": variant}
+        for name, value, unit in (
+            ("Invocations", 1.0, "None"),
+            ("InvocationsPerInstance", 1.0 / max(1, len(self._fleet.get(variant, ()))), "None"),
+            ("ModelLatency", seconds * 1e6, "Microseconds"),
+            ("Invocation4XXErrors", float(400 <= status < 500), "None"),
+            ("Invocation5XXErrors", float(status >= 500 or status == 0), "None"),
+        ):
+            state.count_metric("AWS/SageMaker", name, value, dimensions, unit)
+
+    def _shown(self, name: str) -> dict:
+        return next(variant for variant in self.fake.production_variants if variant["VariantName"] == name)
+
+    def _configured(self, name: str) -> dict:
+        return next(v for v in variants_of(self._backend, self.fake.endpoint_config_name) if v["VariantName"] == name)
+
+
+def log_group_arn(endpoint: str) -> str:
+    """Where the model server of an endpoint writes."""
+    return f"arn:aws:logs:{settings.region}:{settings.account}:log-group:/aws/sagemaker/Endpoints/{endpoint}"
