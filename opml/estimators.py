@@ -23,7 +23,7 @@ import pandas as pd
 from botocore.exceptions import ClientError, WaiterError
 
 from opml.core.config import TrainConfig
-from opml.core.metrics import METRICS, VALID_LOSS
+from opml.core.metrics import METRICS, VALID_LOSS, read_history
 from opml.errors import BadInput, NotFound, OpmlError
 
 if TYPE_CHECKING:
@@ -441,16 +441,11 @@ def _stream_lines(logs, stream: str) -> list[str]:
 
 
 def metric_history(aws: Aws, job_name: str) -> pd.DataFrame:
-    """Every metric value a job printed, in order: columns metric, value, epoch (the n-th value of a metric is epoch n).
+    """Every metric value a job printed, in order: columns metric, value, epoch. Test values stand at the epoch that was kept.
 
     CloudWatch keeps one average a minute, too coarse for short jobs, so the log is read with the same expressions.
     """
-    return read_history("\n".join(job_log(aws, job_name)))
-
-
-def read_history(log: str) -> pd.DataFrame:
-    """The metric values in the text of a log: columns metric, value, epoch."""
-    rows = [(metric.name, value, epoch) for metric in METRICS for epoch, value in enumerate(metric.read(log), start=1)]
+    rows = read_history("\n".join(job_log(aws, job_name)))
     return pd.DataFrame(rows, columns=["metric", "value", "epoch"])
 
 

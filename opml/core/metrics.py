@@ -36,3 +36,14 @@ VALID_ACCURACY = Metric("validation:accuracy", "validation accuracy", "Maximize"
 TEST_LOSS = Metric("test:loss", "test loss")
 TEST_ACCURACY = Metric("test:accuracy", "test accuracy", "Maximize")
 METRICS = (TRAIN_LOSS, VALID_LOSS, VALID_ACCURACY, TEST_LOSS, TEST_ACCURACY)
+
+
+def read_history(log: str) -> list[tuple[str, float, int]]:
+    """Every metric value in a log as (metric, value, epoch); the best epoch's, printed twice, count once; test's belong to that epoch."""
+    rows, epoch = [], 0
+    for line in log.splitlines():
+        if said := re.search(r"(best )?epoch (\d+)(?:/\d+)?: ", line):
+            epoch = int(said.group(2))
+        if not (said and said.group(1)):
+            rows += [(metric.name, value, epoch) for metric in METRICS for value in metric.read(line)]
+    return rows

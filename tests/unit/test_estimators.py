@@ -5,7 +5,7 @@ import pytest
 
 from opml import estimators
 from opml.core.config import TrainConfig
-from opml.core.metrics import METRICS, VALID_ACCURACY, VALID_LOSS
+from opml.core.metrics import METRICS, VALID_LOSS
 from opml.errors import BadInput, NotFound
 
 
@@ -157,10 +157,10 @@ def put_log(aws, stream, lines):
 
 def test_the_history_reads_back_what_the_job_printed(aws):
     aws.client("logs").create_log_group(logGroupName=estimators.LOG_GROUP)
-    put_log(aws, "job/algo-1-1", [VALID_LOSS.line(0.5), "noise", VALID_LOSS.line(0.25), VALID_ACCURACY.line(0.75)])
+    put_log(aws, "job/algo-1-1", [f"epoch 1/2: {VALID_LOSS.line(0.5)}", "noise", f"epoch 2/2: {VALID_LOSS.line(0.25)}"])
     put_log(aws, "job2/algo-1-1", [VALID_LOSS.line(9)])
     history = estimators.metric_history(aws, "job")
-    assert history.values.tolist() == [["validation:loss", 0.5, 1], ["validation:loss", 0.25, 2], ["validation:accuracy", 0.75, 1]]
+    assert history.values.tolist() == [["validation:loss", 0.5, 1], ["validation:loss", 0.25, 2]]
 
 
 def test_the_log_of_a_job_that_printed_nothing_is_empty(aws):
