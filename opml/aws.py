@@ -46,7 +46,6 @@ class Aws:
         os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
         import sagemaker
 
-        logging.getLogger("sagemaker.config").setLevel(logging.WARNING)  # says four times that there is no configuration file
         return sagemaker.Session(
             boto_session=boto3.Session(region_name=self.region), sagemaker_client=self.client("sagemaker"),
             sagemaker_runtime_client=self.client("sagemaker-runtime"), default_bucket=self.bucket,
@@ -92,6 +91,8 @@ def connect(target: str = "local", run_id: str = "first") -> Aws:
         raise BadInput(f"unknown target {target!r}: choose one of {', '.join(TARGETS)}")
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", run_id):
         raise BadInput(f"run_id must be 1 to 20 lower-case letters, digits and inner hyphens, not {run_id!r}")
+    for chatty in ("sagemaker.config", "sagemaker.telemetry", "botocore"):  # where they look for settings is no news
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     return _local(run_id) if target == "local" else _account(run_id)
 
 

@@ -22,6 +22,9 @@ class Command(NamedTuple):
 # A new sub-command is one line here and one module. The modules are imported when their command is called, or when its help is asked for.
 COMMANDS = (
     Command("rehearse", "run the notebooks in order, headless, and keep a record", "opml.rehearsal"),
+    Command("teardown", "take down what a run left", "opml.commands.teardown"),
+    Command("predict", "ask an endpoint about pictures", "opml.commands.predict"),
+    Command("doctor", "say what stands in the way: versions, disk, AWS's calendar", "opml.commands.doctor"),
     Command("local", "start, find, use and stop the local AWS", "opml.localaws.command"),
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = {
     "house": {"__init__", "__main__", "cli", "errors"},
     "gate": {"aws"},
+    "commands": {"commands"},
     "control": {
         "costs", "ec2", "estimators", "functions", "normalise", "plots", "rehearsal", "resources", "rules", "scaling", "security",
     },
