@@ -18,6 +18,11 @@ KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TORCH_HOME", "LD_LIBRARY_PA
 
 _running: set[subprocess.Popen] = set()
 _lock = threading.Lock()
+_closing = threading.Event()
+
+
+class Closing(RuntimeError):
+    """The server is ending: no process may be started any more."""
 
 
 def clean_env(**extra: str) -> dict[str, str]:
@@ -29,10 +34,18 @@ def clean_env(**extra: str) -> dict[str, str]:
 def spawn(command: Sequence[str], *, env: dict[str, str], cwd: str | os.PathLike, **options) -> subprocess.Popen:
     """Start a command in a session of its own; ``options`` go to ``Popen`` (default: merged output on ``.stdout``)."""
     defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(list(command), env=env, cwd=cwd, start_new_session=True, **{**defaults, **options})
-    with _lock:
+    with _lock:  # against end_all: a process is either refused or registered, never in between
+        if _closing.is_set():
+            raise Closing("the local AWS is ending")
+        process = subprocess.Popen(list(command), env=env, cwd=cwd, start_new_session=True, **{**defaults, **options})
         _running.add(process)
     return process
+
+
+def close() -> None:
+    """From now on ``spawn`` refuses: the first act of an ending server."""
+    with _lock:
+        _closing.set()
 
 
 def signal_group(process: subprocess.Popen, number: int) -> None:

@@ -7,6 +7,13 @@ from pathlib import Path
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's account; every public example of AWS uses it too
 OWNED_BY = "OPML_OWNED_BY"  # environment variable that marks each process this server started, so that none can be lost
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]  # the folder that holds opml/: on the path of every Python we start
+
+_KEY_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+
+
+def _access_key_id() -> str:
+    return "AKIA" + "".join(secrets.choice(_KEY_LETTERS) for _ in range(16))
 
 
 @dataclass
@@ -17,11 +24,11 @@ class Settings:
     endpoint_url: str = ""
     region: str = REGION
     account: str = ACCOUNT
+    role_arn: str = ""  # the account's default SageMaker execution role
+    bucket: str = ""  # the account's default SageMaker bucket
     server_id: str = field(default_factory=lambda: secrets.token_hex(8))
-    owner_access_key_id: str = field(
-        default_factory=lambda: "AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16))
-    )
-    owner_secret_access_key: str = field(default_factory=lambda: secrets.token_urlsafe(30))
+    owner_access_key_id: str = field(default_factory=_access_key_id)
+    owner_secret_access_key: str = field(default_factory=lambda: secrets.token_urlsafe(30), repr=False)
     max_parallel_instances: int = 4  # training processes at one time; further jobs wait in "Starting"
 
 

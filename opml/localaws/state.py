@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from moto.cloudwatch.models import MetricAggregatedDatum, cloudwatch_backends
@@ -90,6 +91,29 @@ def put_metric(namespace: str, name: str, value: float, dimensions: dict[str, st
         "Dimensions": [{"Name": key, "Value": text} for key, text in dimensions.items()],
     }  # fmt: skip
     cloudwatch_backends[settings.account][settings.region].put_metric_data(namespace, [datum])
+
+
+@dataclass(frozen=True)
+class Key:
+    """A pair of credentials that this account has handed out; ``token`` only for temporary ones."""
+
+    secret: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    expires: datetime | None = None
+
+
+def find_key(access_key_id: str) -> Key | None:
+    """The owner's key, an active key of an IAM user, or a session of an assumed role; None for any other."""
+    if access_key_id == settings.owner_access_key_id:
+        return Key(settings.owner_secret_access_key)
+    for user in list(iam_backends[settings.account]["aws"].users.values()):
+        for key in list(user.access_keys):
+            if key.access_key_id == access_key_id and key.status == "Active":
+                return Key(key.secret_access_key)
+    for session in list(sts_backends[settings.account]["aws"].assumed_roles):
+        if session.access_key_id == access_key_id:
+            return Key(session.secret_access_key, session.session_token, session.expiration)
+    return None
 
 
 _current: dict[tuple, MetricAggregatedDatum] = {}  # the datum that is still being added to, for each metric

@@ -1,0 +1,46 @@
+"""Put our services in place of moto's, once, before the first request."""
+
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult, BaseResponse
+from moto.sagemaker import urls
+from moto.sagemaker.responses import SageMakerResponse
+
+from opml.localaws import hosting_api, lambda_api, runtime_api
+from opml.localaws.hosting_api import HostingMixin
+from opml.localaws.training_api import TrainingMixin
+
+
+class SageMaker(HostingMixin, TrainingMixin, SageMakerResponse):
+    """SageMaker's control operations: ours first, then moto's."""
+
+
+class NotYet(ServiceException):
+    """An operation that neither moto nor we have."""
+
+    code = "NotImplementedException"
+
+
+def install() -> None:
+    """Swap the routes; a second call changes nothing."""
+    urls.url_paths["{0}/$"] = SageMaker.dispatch
+    hosting_api.install()
+    runtime_api.install()
+    lambda_api.install()
+    if not hasattr(BaseResponse.call_action, "answers_not_implemented"):
+        BaseResponse.call_action = _answering_not_implemented(BaseResponse.call_action)
+
+
+def _answering_not_implemented(call_action):
+    """moto lets NotImplementedError become a 500, which clients retry and cannot read; 501 in the service's format says it once."""
+
+    def call(self):
+        try:
+            return call_action(self)
+        except NotImplementedError as error:
+            print(f"not implemented: {error}")  # goes to the server's log
+            _, headers, body = self.serialized(ActionResult(NotYet(f"The local AWS does not have this operation yet: {error}")))
+            headers["status"] = 501
+            return 501, headers, body
+
+    call.answers_not_implemented = True
+    return call

@@ -1,0 +1,84 @@
+"""What goes into a training job's folders before it runs and what comes out of them afterwards: S3 and archives."""
+
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from opml.localaws import state
+from opml.localaws.settings import settings
+
+
+class JobFault(Exception):
+    """The job fails, for the reason given: AWS's own words where there are some."""
+
+
+def download(channel: dict, folder: Path, index: int, count: int, role_arn: str) -> None:
+    """Copy a channel's objects to ``folder``; sharded by key, instance ``index`` of ``count`` takes every ``count``-th object."""
+    source = channel["DataSource"]["S3DataSource"]
+    _, prefix = state.split_uri(source["S3Uri"])
+    objects = [(key, value) for key, value in state.list_objects(source["S3Uri"]) if not key.endswith("/")]
+    if not objects:
+        raise JobFault(_nothing_there(source["S3Uri"], role_arn))
+    if source.get("S3DataDistributionType") == "ShardedByS3Key":
+        objects = objects[index::count]
+    for key, value in objects:
+        _write(folder, key[len(prefix) :].lstrip("/") or PurePosixPath(key).name, value.value)
+
+
+def _nothing_there(uri: str, role_arn: str) -> str:
+    bucket, _ = state.split_uri(uri)
+    return (
+        f'ClientError: Data download failed:No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the'
+        f" bucket exists in the selected region ({settings.region}), that objects exist under that S3 prefix, and that the role"
+        f' "{role_arn}" has "s3:ListBucket" permissions on bucket "{bucket}".'
+    )
+
+
+def _write(folder: Path, relative: str, body: bytes) -> None:
+    target = folder / relative
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise JobFault(f"ClientError: Data download failed:the object key {relative!r} leaves the channel's folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(body)
+
+
+def unpack_code(uri: str, folder: Path) -> None:
+    """Unpack the uploaded ``sourcedir.tar.gz``."""
+    try:
+        archive = state.get_object(uri)
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*") as tar:
+            tar.extractall(folder, filter="data")
+    except state.NoSuchObject:
+        raise JobFault(f"ClientError: Source code download failed:no object {uri}") from None
+    except tarfile.TarError as error:
+        raise JobFault(f"ClientError: Source code {uri} is not a usable tar archive: {error}") from None
+
+
+def pack(folders: Iterable[Path], scratch: Path) -> bytes | None:
+    """All files of the folders as one tar.gz (of equal names the first counts); None if there are none."""
+    seen = set()
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
+            for folder in folders:
+                for path in _files(folder):
+                    name = str(path.relative_to(folder))
+                    if name not in seen:
+                        seen.add(name)
+                        tar.add(path, name)
+        file.seek(0)
+        return file.read() if seen else None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+
+
+def upload(uri: str, body: bytes) -> None:
+    """Put one artefact; a bucket that is not there is the job's fault."""
+    try:
+        state.put_object(uri, body)
+    except state.NoSuchObject:
+        raise JobFault(f"ClientError: Artifact upload failed:the bucket of {uri} does not exist") from None

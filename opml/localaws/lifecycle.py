@@ -1,0 +1,228 @@
+"""Start, find and stop a local AWS. The server is a process of its own that ends when its owner ends."""
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from opml.errors import LocalAwsError
+from opml.localaws import statefile
+from opml.localaws.settings import ACCOUNT, OWNED_BY, PACKAGE_ROOT
+
+READY_WITHIN = 60.0  # seconds; it takes about one, but a busy machine may need longer
+GONE_WITHIN = 15.0  # seconds for the server to end its processes and itself
+STARTER = "python -m opml local start"
+
+
+@dataclass(frozen=True)
+class LocalAws:
+    """A running local AWS: how to reach it, and a way to end it."""
+
+    endpoint_url: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    region: str
+    account: str
+    role_arn: str
+    bucket: str
+    server_id: str = ""
+    pid: int = 0  # 0: known from the environment only
+    reaper_pid: int = 0
+    started: float = 0.0  # seconds since the epoch
+    _child: subprocess.Popen | None = field(default=None, repr=False, compare=False)
+
+    def env(self) -> dict[str, str]:
+        """What any AWS client needs to talk to this server, plus the account's default role and bucket."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "OPML_ROLE_ARN": self.role_arn,
+            "OPML_BUCKET": self.bucket,
+        }
+
+    def client(self, service: str):
+        """A boto3 client with the owner's credentials, whatever the environment says; does not retry."""
+        import boto3
+        from botocore.config import Config
+
+        config = Config(connect_timeout=2, retries={"total_max_attempts": 1}, proxies={})
+        keys = {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
+        return boto3.Session(region_name=self.region, **keys).client(service, endpoint_url=self.endpoint_url, config=config)
+
+    def answers(self) -> bool:
+        """Whether a signed ``sts:GetCallerIdentity`` is answered as this account."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return self.client("sts").get_caller_identity()["Account"] == self.account
+        except (BotoCoreError, ClientError, OSError):
+            return False  # nobody, or somebody else, listens there
+
+    def is_alive(self) -> bool:
+        """Whether the server's process is the one that wrote this down (its number may have been given to another since)."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    def stop(self) -> None:
+        """End the server and wait until it, its reaper and all it started are gone; a server that is gone already is fine."""
+        if not self.pid:
+            raise LocalAwsError(f"the local AWS at {self.endpoint_url} is known from the environment only: stop it where it was started")
+        if self._child is not None and self._child.stdin is not None:
+            self._child.stdin.close()
+        if self.is_alive():
+            _end(psutil.Process(self.pid))
+        if self._child is not None:
+            self._child.wait()
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            reaper = psutil.Process(self.reaper_pid)
+            if abs(reaper.create_time() - self.started) < READY_WITHIN:
+                reaper.wait(GONE_WITHIN)
+
+
+def _end(server: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        server.terminate()
+        try:
+            server.wait(GONE_WITHIN)
+        except psutil.TimeoutExpired:
+            server.kill()  # its reaper sees to the rest
+            server.wait(GONE_WITHIN)
+
+
+def start(*, register: bool = True, owned: bool = True, idle_minutes: float = 0) -> LocalAws:
+    """Start a local AWS and wait until it is ready (about a second).
+
+    Parameters
+    ----------
+    register : bool
+        Leave word in the state file, so that ``find`` in other programs finds it. An isolated server (False) never touches that file.
+    owned : bool
+        The server ends when this process ends, however it ends. False: it lives until ``stop`` or until it has been idle.
+    idle_minutes : float
+        End after so many minutes without a request or a running job; 0 never.
+
+    Raises
+    ------
+    LocalAwsError
+        It did not become ready; the message carries the end of its log.
+    """
+    if register:
+        statefile.make_folder()  # fail before anything runs
+    root = Path(tempfile.mkdtemp(prefix="opml-"))  # 0700
+    child = _spawn(root, register=register, owned=owned, idle_minutes=idle_minutes)
+    try:
+        word = _ready_word(child, root)
+    except BaseException:
+        child.kill()
+        child.wait()
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+    local = LocalAws(**word, _child=child if owned else None)
+    if owned:
+        atexit.register(_stop_own, local, os.getpid())
+    return local
+
+
+def _spawn(root: Path, *, register: bool, owned: bool, idle_minutes: float) -> subprocess.Popen:
+    command = [sys.executable, "-m", "opml.localaws.server", "--root", str(root), "--idle-minutes", str(idle_minutes)]
+    command += ["--register"] * register + ["--owner-pid", str(os.getpid())] * owned
+    with open(root / "server.log", "wb") as log:
+        return subprocess.Popen(
+            command, env=_server_env(), cwd=root, start_new_session=True,  # Ctrl-C is for the owner, which then ends the server
+            stdin=subprocess.PIPE if owned else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+
+
+def _server_env() -> dict[str, str]:
+    """The user's environment without AWS settings (moto and jobs must not see real keys) and without the mark of another server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_")) and name != OWNED_BY}
+    return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def _ready_word(child: subprocess.Popen, root: Path) -> dict:
+    """The JSON line that the server sends when it is ready."""
+    ready, _, _ = select.select([child.stdout], [], [], READY_WITHIN)
+    line = child.stdout.readline() if ready else b""
+    child.stdout.close()
+    if line.endswith(b"\n"):
+        return json.loads(line)
+    tail = (root / "server.log").read_text(errors="replace").strip().splitlines()[-12:]
+    reason = "\n".join(tail) or f"it said nothing for {READY_WITHIN:.0f} seconds"
+    raise LocalAwsError(f"the local AWS did not start:\n{reason}")
+
+
+def _stop_own(local: LocalAws, owner: int) -> None:
+    if os.getpid() == owner:  # not in a forked child
+        local.stop()
+
+
+def find() -> LocalAws | None:
+    """The running local AWS that the environment names, else the one of the state file; None if there is none that answers."""
+    if (local := _from_environment()) is not None and local.answers():
+        return local
+    return find_registered()
+
+
+def find_registered() -> LocalAws | None:
+    """The running local AWS of the state file, or None."""
+    local = _from_state_file()
+    return local if local is not None and local.answers() else None
+
+
+def find_or_start() -> LocalAws:
+    """A running server, else a new one that ends with this process; two programs that ask at once get the same one."""
+    if (local := _from_environment()) is not None and local.answers():
+        return local
+    with statefile.lock():
+        return find() or start()
+
+
+def _from_state_file() -> LocalAws | None:
+    entry = statefile.read()
+    if entry is None:
+        return None
+    local = LocalAws(**entry)
+    if local.is_alive():
+        return local
+    statefile.remove(local.server_id)
+    return None
+
+
+def _from_environment() -> LocalAws | None:
+    env = os.environ
+    endpoint, role, bucket = (env.get(name, "") for name in ("AWS_ENDPOINT_URL", "OPML_ROLE_ARN", "OPML_BUCKET"))
+    if not (is_loopback(endpoint) and role and bucket and "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env):
+        return None
+    registered = _from_state_file()
+    if registered is not None and registered.endpoint_url == endpoint:
+        return registered
+    return LocalAws(
+        endpoint_url=endpoint, access_key_id=env["AWS_ACCESS_KEY_ID"], secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region=env.get("AWS_DEFAULT_REGION", ""), account=ACCOUNT, role_arn=role, bucket=bucket,
+    )  # fmt: skip
+
+
+def is_loopback(endpoint_url: str) -> bool:
+    """Whether an endpoint URL is on this machine, as the local AWS's always is."""
+    return endpoint_url.startswith(("http://127.0.0.1:", "http://localhost:"))
+
+
+def uptime(local: LocalAws) -> float:
+    """Seconds since the server was started."""
+    return time.time() - local.started
