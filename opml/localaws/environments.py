@@ -71,6 +71,7 @@ class Environment:
         self._partial = {"replies": b"", "output": b""}
         self._init_milliseconds: float | None = None
         self.process: subprocess.Popen | None = None
+        self._closed = False
 
     # ---- life -------------------------------------------------------------------------------------------------------------------
 
@@ -101,7 +102,8 @@ class Environment:
         return procs.clean_env(**{**fn.environment_vars, **ours, **credentials})
 
     def close(self) -> None:
-        """End the process and remove its folder; safe to call twice."""
+        """End the process and remove its folder; safe to call twice, and before the process has started."""
+        self._closed = True
         if self.process is not None:
             procs.end(self.process, grace=0.5)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -109,7 +111,7 @@ class Environment:
     @property
     def alive(self) -> bool:
         """Whether it can take another event."""
-        return self.process is not None and self.process.poll() is None
+        return not self._closed and self.process is not None and self.process.poll() is None
 
     # ---- one event --------------------------------------------------------------------------------------------------------------
 
