@@ -78,6 +78,7 @@ def test_a_transform_function_beside_the_other_three_does_not_start(serve):
         serve(BOTH)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.jit is on its way out, and still what AWS's container loads
 def test_a_torchscript_model_is_served_by_the_defaults(serve):
     import torch
 
