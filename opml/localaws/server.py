@@ -145,4 +145,6 @@ def _end(reaper: subprocess.Popen) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # all is cleaned up; taking moto's objects apart would take a second
