@@ -104,8 +104,8 @@ class Hosting:
 
 
 @pytest.fixture(scope="module")
-def hosting(serving_aws):
-    made = Hosting(serving_aws)
+def hosting(served):
+    made = Hosting(served)
     made.endpoint("dogs", archive(answer_json='{"breed": "Affenpinscher"}', code__inference_py=HANDLERS), count=2)
     yield made
     for name in made.names:

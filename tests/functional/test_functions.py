@@ -82,8 +82,8 @@ class Functions:
 
 
 @pytest.fixture(scope="module")
-def functions(serving_aws):
-    made = Functions(serving_aws)
+def functions(served):
+    made = Functions(served)
     made.create("plain", Environment={"Variables": {"OWN": "value"}})
     yield made
     for found in made.client.list_functions()["Functions"]:
