@@ -124,10 +124,15 @@ def create_request(aws: Aws, function_name: str, role_arn: str, endpoint_name: s
         "Code": {"ZipFile": package()},
         "MemorySize": memory_mb,
         "Timeout": timeout_s,
-        "Environment": {"Variables": {ENDPOINT_VARIABLE: endpoint_name}},
+        "Environment": _environment(endpoint_name, timeout_s),
         "Tags": {tag["Key"]: tag["Value"] for tag in aws.tags},
         "Publish": False,
     }
+
+
+def _environment(endpoint_name: str, timeout_s: int) -> dict:
+    """The handler's settings; it cannot ask for its own time-out before its first call, so it is told."""
+    return {"Variables": {ENDPOINT_VARIABLE: endpoint_name, "FUNCTION_TIMEOUT": str(timeout_s)}}
 
 
 def event(url: str) -> dict:
@@ -193,6 +198,6 @@ def ensure_function(aws: Aws, endpoint_name: str, what: str = "function") -> str
         return name
     if found.get("Environment", {}).get("Variables", {}).get(ENDPOINT_VARIABLE) != endpoint_name:
         ensure_role(aws, endpoint_name, name)
-        client.update_function_configuration(FunctionName=name, Environment={"Variables": {ENDPOINT_VARIABLE: endpoint_name}})
+        client.update_function_configuration(FunctionName=name, Environment=_environment(endpoint_name, found["Timeout"]))
         client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
     return name

@@ -49,11 +49,16 @@ def _pages(client, operation: str, key: str, **arguments) -> list[dict]:
     return [item for page in client.get_paginator(operation).paginate(**arguments) for item in page[key]]
 
 
+def stem(aws: Aws) -> str:
+    """What the names of this run's things begin with: ``opml-<run_id>-``."""
+    return aws.name("x").removesuffix("x")
+
+
 def _mine(aws: Aws, name: str, read_tags: Callable[[], list | dict]) -> bool:
     """Whether a thing is of this run: its tag decides, without a tag its name."""
     tags = read_tags()
     tags = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
-    return tags["opml:run_id"] == aws.run_id if "opml:run_id" in tags else name.startswith(aws.name(""))
+    return tags["opml:run_id"] == aws.run_id if "opml:run_id" in tags else name.startswith(stem(aws))
 
 
 def _arn_tags(aws: Aws, arn: str) -> Callable[[], list]:
@@ -179,7 +184,7 @@ def _log_groups(aws: Aws) -> Iterator[Resource]:
         "/aws/sagemaker/Endpoints/": lambda item: _endpoint_tags(aws, item["logGroupName"].rpartition("/")[2]),
     }
     for prefix, read_tags in readers.items():
-        for item in _pages(logs, "describe_log_groups", "logGroups", logGroupNamePrefix=prefix + aws.name("")):
+        for item in _pages(logs, "describe_log_groups", "logGroups", logGroupNamePrefix=prefix + stem(aws)):
             if _mine(aws, item["logGroupName"].removeprefix(prefix), lambda item=item, read=read_tags: read(item)):
                 yield Resource("log group", item["logGroupName"], "0.03 USD/GB-month of log")
 

@@ -1,8 +1,21 @@
 """Fixtures of the control rooms: AWS state inside the process (moto), so no socket is opened."""
 
+import os
+from unittest import mock
+
 import pytest
 from moto import mock_aws
-from rooms_fake import FakeAws
+
+from opml.aws import Aws
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+ELSEWHERE = ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN")
+
+
+@pytest.fixture(scope="session")
+def clients():
+    """The boto3 clients of all tests: to read a service's model takes longer than most tests."""
+    return {}
 
 
 @pytest.fixture
@@ -12,13 +25,13 @@ def managed_policies():
 
 
 @pytest.fixture
-def aws(monkeypatch, managed_policies):
+def aws(clients, managed_policies):
     """An empty account with the bucket that ``opml.aws.connect`` would give."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws(config={"iam": {"load_aws_managed_policies": managed_policies}}):
-        fake = FakeAws()
-        fake.client("s3").create_bucket(Bucket=fake.bucket)
-        yield fake
+    kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+    with (
+        mock.patch.dict(os.environ, {**kept, **CREDENTIALS}, clear=True),
+        mock_aws(config={"iam": {"load_aws_managed_policies": managed_policies}}),
+    ):
+        account = Aws("local", "us-east-1", "123456789012", "arn:aws:iam::123456789012:role/opml-local", "opml-local", "t", clients)
+        account.client("s3").create_bucket(Bucket=account.bucket)
+        yield account

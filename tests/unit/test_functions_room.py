@@ -37,7 +37,7 @@ def test_the_request_fits_the_api_and_names_the_endpoint(aws, source):
     request = functions.create_request(aws, "opml-t-f", "arn:aws:iam::123456789012:role/r", "dogs")
     shape = boto3.client("lambda").meta.service_model.operation_model("CreateFunction").input_shape
     assert not ParamValidator().validate(request, shape).has_errors()
-    assert request["Environment"] == {"Variables": {"ENDPOINT_NAME": "dogs"}}
+    assert request["Environment"] == {"Variables": {"ENDPOINT_NAME": "dogs", "FUNCTION_TIMEOUT": "30"}}
     assert request["Tags"]["opml:run_id"] == "t" and request["Publish"] is False
 
 
@@ -82,7 +82,7 @@ def test_a_function_of_another_endpoint_is_turned_to_this_one(aws, source):
     functions.ensure_function(aws, "cats")
     name = functions.ensure_function(aws, "dogs")
     found = aws.client("lambda").get_function_configuration(FunctionName=name)
-    assert found["Environment"]["Variables"] == {"ENDPOINT_NAME": "dogs"}
+    assert found["Environment"]["Variables"]["ENDPOINT_NAME"] == "dogs"
 
 
 @pytest.mark.parametrize("given", ["opml/t/dog.jpg", "s3://opml-local/opml/t/dog.jpg"])
