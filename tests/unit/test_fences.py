@@ -17,7 +17,7 @@ ROOMS = {
     "cargo": {"core"},
     "basement": {"localaws"},
 }  # fmt: skip
-REFUSE = "import sys\nfor name in {names!r}:\n    sys.modules[name] = None\nimport {module}\n"
+REFUSE = "import os, sys\nos.environ['AWS_DEFAULT_REGION'] = 'us-east-1'  # as in every Lambda function\nfor name in {names!r}:\n    sys.modules[name] = None\nimport {module}\n"
 
 
 def imports_without(module, *names):
