@@ -261,7 +261,7 @@ def ensure_endpoint(aws: Aws, config: TrainConfig, what: str = "endpoint", **sam
     if found := endpoint_status(aws, aws.name(what)):
         raise OpmlError(
             f"endpoint {aws.name(what)} is {found['EndpointStatus']}: {found.get('FailureReason', 'no reason given')}. "
-            f"Remove it with: python -m opml teardown --run-id {aws.run_id}"
+            "Wait until it is in service, or remove it: opml.resources.teardown(aws)"
         )
     job_name = find_training_job(aws) or _train(aws, config, **sample)
     print(f"deploying the model of {job_name} as {aws.name(what)}", flush=True)

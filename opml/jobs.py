@@ -42,19 +42,34 @@ def model_data_of(aws: Aws, job_name: str) -> str:
     NotFound
         There is no such job, or it left no model.
     """
-    uri = _describe_job(aws, job_name).get("ModelArtifacts", {}).get("S3ModelArtifacts")
+    uri = describe_job(aws, job_name).get("ModelArtifacts", {}).get("S3ModelArtifacts")
     if not uri:
         raise NotFound(f"training job {job_name} left no model: look at opml.estimators.job_log(aws, {job_name!r})")
     return uri
 
 
-def _describe_job(aws: Aws, job_name: str) -> dict:
+def describe_job(aws: Aws, job_name: str) -> dict:
+    """What SageMaker says of a training job.
+
+    Raises
+    ------
+    NotFound
+        There is no training job of that name.
+    """
     try:
         return aws.client("sagemaker").describe_training_job(TrainingJobName=job_name)
     except ClientError as error:
-        if "not" not in error.response["Error"]["Message"].lower():
+        if not _says_missing(error):
             raise
-        raise NotFound(f"training job {job_name!r} does not exist in {aws.region}") from error
+        raise NotFound(
+            f"training job {job_name!r} does not exist in {aws.region}: list them with aws sagemaker list-training-jobs"
+        ) from error
+
+
+def _says_missing(error: ClientError) -> bool:
+    """SageMaker has no code of its own for what does not exist; jobs and endpoints are worded differently."""
+    said = error.response["Error"]["Message"].lower()
+    return "could not find" in said or "not found" in said
 
 
 def endpoint_status(aws: Aws, endpoint_name: str) -> dict | None:
@@ -62,7 +77,7 @@ def endpoint_status(aws: Aws, endpoint_name: str) -> dict | None:
     try:
         return aws.client("sagemaker").describe_endpoint(EndpointName=endpoint_name)
     except ClientError as error:
-        if "Could not find" not in error.response["Error"]["Message"]:
+        if not _says_missing(error):
             raise
         return None
 
@@ -87,9 +102,9 @@ def wait_for_job(aws: Aws, job_name: str, seconds: int = 3600) -> dict:
     try:
         waiter.wait(TrainingJobName=job_name, WaiterConfig={"Delay": 2, "MaxAttempts": max(1, seconds // 2)})
     except WaiterError as error:
-        reason = _describe_job(aws, job_name).get("FailureReason", str(error))
+        reason = describe_job(aws, job_name).get("FailureReason", str(error))
         raise OpmlError(f"training job {job_name} did not complete: {reason}") from error
-    return _describe_job(aws, job_name)
+    return describe_job(aws, job_name)
 
 
 def job_log(aws: Aws, job_name: str) -> list[str]:
