@@ -57,7 +57,9 @@ def instances() -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("instance").sort_values("USD/hour")
 
 
-def choose_instance(vcpu: int = 4, memory_gib: int = 8, budget_usd_hour: float = 0.25, gpu: bool = False, burstable: bool = False) -> str:
+def choose_instance(
+    budget_usd_hour: float = 0.25, *, vcpu: int = 4, memory_gib: int = 8, gpu: bool = False, burstable: bool = False
+) -> str:
     """The cheapest instance type that has enough and fits the budget.
 
     Burstable types (t2, t3) are left out unless asked for: training keeps every core busy for the whole time, which is what
@@ -65,10 +67,10 @@ def choose_instance(vcpu: int = 4, memory_gib: int = 8, budget_usd_hour: float =
 
     Parameters
     ----------
-    vcpu, memory_gib : int
-        At least so many.
     budget_usd_hour : float
         At most so much, USD an hour, on demand.
+    vcpu, memory_gib : int
+        At least so many.
 
     Raises
     ------

@@ -26,7 +26,7 @@ GONE = ("NoSuchEntity", "ResourceNotFound", "ResourceNotFoundException", "Object
 
 @dataclass(frozen=True)
 class Resource:
-    """One thing in the account; ``ref`` is what its deletion needs (a name, an ARN, an id)."""
+    """One thing in the account; ``ref`` is what its deletion needs beside the name (an ARN, a dimension, a status)."""
 
     kind: str
     name: str
@@ -134,17 +134,19 @@ def _stop_tuning_job(aws: Aws, found: Resource) -> None:
 
 def _training_jobs(aws: Aws) -> Iterator[Resource]:
     sagemaker = aws.client("sagemaker")
-    for item in _pages(sagemaker, "list_training_jobs", "TrainingJobSummaries", StatusEquals="InProgress"):
-        name = item["TrainingJobName"]
-        if item["TrainingJobStatus"] == "InProgress" and _mine(aws, name, _arn_tags(aws, item["TrainingJobArn"])):
-            used = sagemaker.describe_training_job(TrainingJobName=name)["ResourceConfig"]
-            yield Resource("training job in progress", name, _hourly(used["InstanceType"], used["InstanceCount"]))
+    for status in ("InProgress", "Stopping"):
+        for item in _pages(sagemaker, "list_training_jobs", "TrainingJobSummaries", StatusEquals=status):
+            name = item["TrainingJobName"]
+            if item["TrainingJobStatus"] == status and _mine(aws, name, _arn_tags(aws, item["TrainingJobArn"])):
+                used = sagemaker.describe_training_job(TrainingJobName=name)["ResourceConfig"]
+                yield Resource("training job in progress", name, _hourly(used["InstanceType"], used["InstanceCount"]), status)
 
 
 def _stop_training_job(aws: Aws, found: Resource) -> None:
     sagemaker = aws.client("sagemaker")
-    sagemaker.stop_training_job(TrainingJobName=found.name)
-    waiter = sagemaker.get_waiter("training_job_completed_or_stopped")
+    if found.ref == "InProgress":
+        sagemaker.stop_training_job(TrainingJobName=found.name)
+    waiter = sagemaker.get_waiter("training_job_completed_or_stopped")  # it still writes to S3 until then
     waiter.wait(TrainingJobName=found.name, WaiterConfig={"Delay": 1, "MaxAttempts": 600})
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from opml.errors import NotFound
+from opml.jobs import describe_job
 
 if TYPE_CHECKING:
     from sagemaker.debugger import DebuggerHookConfig, ProfilerConfig, Rule
@@ -74,11 +74,7 @@ def rule_summary(aws: Aws, job_name: str) -> pd.DataFrame:
     NotFound
         There is no training job of that name.
     """
-    sagemaker = aws.client("sagemaker")
-    try:
-        job = sagemaker.describe_training_job(TrainingJobName=job_name)
-    except sagemaker.exceptions.ClientError as error:
-        raise NotFound(f"no training job {job_name!r}: {error}") from error
+    job = describe_job(aws, job_name)
     statuses = job.get("DebugRuleEvaluationStatuses", []) + job.get("ProfilerRuleEvaluationStatuses", [])
     said = {s["RuleConfigurationName"]: (s["RuleEvaluationStatus"], s.get("StatusDetails", "").strip()) for s in statuses}
     asked = job.get("DebugRuleConfigurations", []) + job.get("ProfilerRuleConfigurations", [])

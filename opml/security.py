@@ -1,4 +1,4 @@
-"""Least-privilege policies, and a review of the account: facts are collected once (reads only), checks are pure functions.
+"""A review of the account: facts are collected once (reads only), checks are pure functions. The policies of a run are in ``policies``.
 
 The review asks three questions of every role and customer policy:
 
@@ -21,122 +21,34 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 
+from opml.policies import allow, endpoint_arn, ensure_role, instance_policy, lambda_policy, policy_document, training_policy, trust_policy
+
 if TYPE_CHECKING:
     from opml.aws import Aws
+
+__all__ = [
+    "Facts",
+    "Finding",
+    "Policy",
+    "Role",
+    "check_orphans",
+    "check_stale_roles",
+    "check_unknown",
+    "check_wildcards",
+    "collect",
+    "endpoint_arn",
+    "ensure_role",
+    "instance_policy",
+    "lambda_policy",
+    "plant_sins",
+    "review",
+    "training_policy",
+    "trust_policy",
+]
 
 SEVERITIES = ("high", "medium", "low", "unknown")
 SERVICE_LINKED = "/aws-service-role/"  # made and kept by AWS itself
 TOO_MUCH = ("*FullAccess", "AdministratorAccess", "PowerUserAccess")
-
-
-# --- policies ---------------------------------------------------------------------------------------------------------
-
-
-def _policy(*statements: dict) -> dict:
-    return {"Version": "2012-10-17", "Statement": list(statements)}
-
-
-def _allow(sid: str, actions: list[str], resources: list[str], **extra) -> dict:
-    return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources, **extra}
-
-
-def endpoint_arn(aws: Aws, endpoint_name: str) -> str:
-    """The ARN of an endpoint; SageMaker writes its name in lower case there."""
-    return f"arn:aws:sagemaker:{aws.region}:{aws.account}:endpoint/{endpoint_name.lower()}"
-
-
-def trust_policy(service: str, account: str) -> dict:
-    """Who may assume a role: one service, acting for this account only (the guard against the confused deputy).
-
-    EC2 does not send ``aws:SourceAccount`` reliably, so that service gets no condition.
-
-    Parameters
-    ----------
-    service : str
-        For example ``lambda.amazonaws.com``.
-    """
-    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    if service != "ec2.amazonaws.com":
-        statement["Condition"] = {"StringEquals": {"aws:SourceAccount": account}}
-    return _policy(statement)
-
-
-def lambda_policy(aws: Aws, endpoint_name: str, function_name: str) -> dict:
-    """What the function needs and no more: call this endpoint, write its own log streams.
-
-    The log group is made beforehand with a retention, so the function may not create groups.
-    """
-    logs = f"arn:aws:logs:{aws.region}:{aws.account}:log-group:/aws/lambda/{function_name}:*"
-    return _policy(
-        _allow("InvokeExactlyOneEndpoint", ["sagemaker:InvokeEndpoint"], [endpoint_arn(aws, endpoint_name)]),
-        _allow("WriteOwnLogStreams", ["logs:CreateLogStream", "logs:PutLogEvents"], [logs]),
-    )
-
-
-def training_policy(aws: Aws, images: tuple[str, ...] = ()) -> dict:
-    """What a SageMaker role needs to train, tune and serve this run: its folder in the bucket, its logs, its images.
-
-    Parameters
-    ----------
-    images : tuple of str
-        Image URIs that may be pulled (``opml.estimators.image_uri``).
-
-    Notes
-    -----
-    Action set: SageMaker developer guide, "SageMaker roles", execution role permissions of CreateTrainingJob,
-    CreateHyperParameterTuningJob and CreateModel, narrowed by resource.
-    """
-    objects = f"arn:aws:s3:::{aws.uri().removeprefix('s3://').rstrip('/')}/*"
-    namespaces = {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}}
-    log_actions = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
-    statements = [
-        _allow("ListBucket", ["s3:ListBucket", "s3:GetBucketLocation"], [f"arn:aws:s3:::{aws.bucket}"]),
-        _allow("ReadAndWriteThisRun", ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [objects]),
-        _allow("Logs", log_actions, [f"arn:aws:logs:{aws.region}:{aws.account}:log-group:/aws/sagemaker/*"]),
-        _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"], Condition=namespaces),
-    ]
-    if images:
-        pull = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
-        statements.append(_allow("RegistryLogin", ["ecr:GetAuthorizationToken"], ["*"]))  # takes no resource
-        statements.append(_allow("PullImages", pull, sorted({_repository_arn(image) for image in images})))
-    return _policy(*statements)
-
-
-def instance_policy(aws: Aws) -> dict:
-    """What an EC2 training instance needs: read this run's code and data, write its models and log. It ends itself by shutting down."""
-    run = f"arn:aws:s3:::{aws.uri().removeprefix('s3://').rstrip('/')}"
-    prefix = run.removeprefix(f"arn:aws:s3:::{aws.bucket}/")
-    listed = {"StringLike": {"s3:prefix": [f"{prefix}/data/*", f"{prefix}/code/*"]}}
-    return _policy(
-        _allow("ListInputs", ["s3:ListBucket"], [f"arn:aws:s3:::{aws.bucket}"], Condition=listed),
-        _allow("ReadCodeAndData", ["s3:GetObject"], [f"{run}/data/*", f"{run}/code/*"]),
-        _allow("WriteResults", ["s3:PutObject", "s3:AbortMultipartUpload"], [f"{run}/ec2/*"]),
-    )
-
-
-def _repository_arn(image: str) -> str:
-    registry, _, repository = image.partition("/")
-    account, _, _, region = registry.split(".")[:4]
-    return f"arn:aws:ecr:{region}:{account}:repository/{repository.partition(':')[0]}"
-
-
-def ensure_role(aws: Aws, name: str, trust: dict, policy: dict) -> str:
-    """Make a tagged role with one inline policy, or bring the one of that name up to date.
-
-    Returns
-    -------
-    str
-        The role's ARN.
-    """
-    iam = aws.client("iam")
-    try:
-        role = iam.create_role(RoleName=name, Path="/", AssumeRolePolicyDocument=json.dumps(trust), Tags=aws.tags)
-    except iam.exceptions.EntityAlreadyExistsException:
-        iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
-        role = iam.get_role(RoleName=name)
-    iam.put_role_policy(RoleName=name, PolicyName="opml", PolicyDocument=json.dumps(policy))
-    iam.get_waiter("role_exists").wait(RoleName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
-    return role["Role"]["Arn"]
 
 
 # --- facts ------------------------------------------------------------------------------------------------------------
@@ -403,7 +315,7 @@ def plant_sins(aws: Aws) -> list[str]:
         The ARNs of the two roles and the policy.
     """
     iam = aws.client("iam")
-    harmless = _policy(_allow("ListOneBucket", ["s3:ListBucket"], [f"arn:aws:s3:::{aws.bucket}"]))
+    harmless = policy_document(allow("ListOneBucket", ["s3:ListBucket"], [f"arn:aws:s3:::{aws.bucket}"]))
     tempting = ensure_role(aws, aws.name("sin-full-access"), NOBODY, harmless)
     iam.attach_role_policy(RoleName=aws.name("sin-full-access"), PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerFullAccess")
     idle = ensure_role(aws, aws.name("sin-never-used"), NOBODY, harmless)
@@ -413,7 +325,7 @@ def plant_sins(aws: Aws) -> list[str]:
 def _plant_orphan(aws: Aws) -> str:
     name, path = aws.name("sin-orphan"), "/service-role/"
     logs = f"arn:aws:logs:{aws.region}:{aws.account}:log-group:/aws/lambda/{aws.name('deleted-function')}:*"
-    document = json.dumps(_policy(_allow("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [logs])))
+    document = json.dumps(policy_document(allow("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [logs])))
     iam = aws.client("iam")
     try:
         return iam.create_policy(PolicyName=name, Path=path, PolicyDocument=document, Tags=aws.tags)["Policy"]["Arn"]

@@ -14,7 +14,7 @@ import psutil
 
 from opml.localaws.settings import OWNED_BY, settings
 
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TORCH_HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TORCH_HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE", "OMP_NUM_THREADS")
 
 _running: set[subprocess.Popen] = set()
 _lock = threading.Lock()

@@ -101,6 +101,16 @@ def test_a_tuning_job_tries_settings_of_the_search_space(aws):
     assert tried["learning_rate"].between(1e-4, 1e-2).all()
 
 
+def test_teardown_stops_a_job_that_is_running(aws):
+    other = connect("local", run_id="stopped")
+    estimator = estimators.pytorch_estimator(other, CONFIG.replace(epochs=500))
+    estimator.fit({estimators.CHANNEL: estimators.ensure_data(other, **SAMPLE)}, wait=False)
+    assert "training job in progress" in set(resources.inventory(other)["kind"])
+    assert resources.teardown(other).empty
+    job = other.client("sagemaker").describe_training_job(TrainingJobName=estimator.latest_training_job.name)
+    assert job["TrainingJobStatus"] == "Stopped"
+
+
 def test_the_ec2_door_runs_here_without_aws(folder):
     run = ec2.run_here(estimators.stage_source("ec2train.py"), CONFIG.replace(data=str(folder)), stream=False)
     assert {"test:accuracy", "validation:loss"} <= run.metrics.keys() and (run.model_dir / "model.pth").is_file()

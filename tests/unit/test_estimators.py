@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from opml import estimators
+from opml import estimators, jobs, staging
 from opml.core.config import TrainConfig
 from opml.core.metrics import METRICS, VALID_LOSS
 from opml.errors import BadInput, NotFound
@@ -19,7 +19,7 @@ def doors(tmp_path, monkeypatch):
         (repository / name).write_text(f"# {name}\n")
     (core / "tests").mkdir()
     (core / "tests" / "test_train.py").write_text("")
-    monkeypatch.setattr(estimators, "REPOSITORY", repository)
+    monkeypatch.setattr(staging, "REPOSITORY", repository)
     return repository
 
 
@@ -134,7 +134,7 @@ def test_a_folder_without_train_is_refused(aws, tmp_path):
 def test_data_of_the_run_is_found_and_not_sent_again(aws, tmp_path, monkeypatch):
     folder = sample(tmp_path)
     first = estimators.ensure_data(aws, folder)
-    monkeypatch.setattr(estimators, "_upload", None)  # would raise if called
+    monkeypatch.setattr(staging, "_upload", None)  # would raise if called
     assert estimators.ensure_data(aws, folder) == estimators.ensure_data(aws) == first
 
 
@@ -150,13 +150,13 @@ def test_a_run_without_jobs_or_endpoint_finds_none(aws):
 
 def put_log(aws, stream, lines):
     logs = aws.client("logs")
-    logs.create_log_stream(logGroupName=estimators.LOG_GROUP, logStreamName=stream)
+    logs.create_log_stream(logGroupName=jobs.LOG_GROUP, logStreamName=stream)
     events = [{"timestamp": int(time.time() * 1000) + n, "message": line} for n, line in enumerate(lines)]
-    logs.put_log_events(logGroupName=estimators.LOG_GROUP, logStreamName=stream, logEvents=events)
+    logs.put_log_events(logGroupName=jobs.LOG_GROUP, logStreamName=stream, logEvents=events)
 
 
 def test_the_history_reads_back_what_the_job_printed(aws):
-    aws.client("logs").create_log_group(logGroupName=estimators.LOG_GROUP)
+    aws.client("logs").create_log_group(logGroupName=jobs.LOG_GROUP)
     put_log(aws, "job/algo-1-1", [f"epoch 1/2: {VALID_LOSS.line(0.5)}", "noise", f"epoch 2/2: {VALID_LOSS.line(0.25)}"])
     put_log(aws, "job2/algo-1-1", [VALID_LOSS.line(9)])
     history = estimators.metric_history(aws, "job")
