@@ -60,8 +60,11 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
             return error("ValidationError", 400, message=text)
         endpoint = hosting.find(self._name)
         if endpoint is None or not endpoint.serving:
-            return error("ValidationError", 400, message=f"Endpoint {self._name} of account {settings.account} not found.")
+            return self._not_found()
         return self._forward(endpoint, body)
+
+    def _not_found(self) -> Answer:
+        return error("ValidationError", 400, message=f"Endpoint {self._name} of account {settings.account} not found.")
 
     def _forward(self, endpoint: hosting.Endpoint, body: bytes) -> Answer:
         headers = {name: self.headers[name] for name in FORWARDED if self.headers.get(name)}
@@ -69,6 +72,8 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
         try:
             variant, reply = endpoint.invoke(body, headers, target)
         except hosting.UnknownVariant:
+            if target is None:
+                return self._not_found()
             return error("ValidationError", 400, message=f"Variant {target} not found for endpoint {self._name}.")
         if reply.status != 200:
             return model_error(self._name, reply)
