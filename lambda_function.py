@@ -384,7 +384,7 @@ def invoke(name, image, content_type):
     try:
         response = sagemaker.invoke_endpoint(**request)
     except ClientError as error:
-        if not SERVICE_ERRORS.get(code_of(error), (0, "", False))[2] or time.monotonic() - started > ENDPOINT_SECONDS / 4:
+        if not SERVICE_ERRORS.get(error.response["Error"]["Code"], (0, "", False))[2] or time.monotonic() - started > ENDPOINT_SECONDS / 4:
             raise
         log.warning("endpoint %s: %s: once more", name, error)
         time.sleep(random.uniform(0.1, 0.4))  # jitter: callers that were refused together do not come back together
@@ -392,14 +392,9 @@ def invoke(name, image, content_type):
     return response["Body"].read().decode("utf-8", "replace")
 
 
-def code_of(error):
-    """The error code of a ClientError."""
-    return error.response.get("Error", {}).get("Code", "")
-
-
 def refusal_of(error, name):
     """The Refusal for an error of the service: safe text for the caller, everything for the log."""
-    code = code_of(error)
+    code = error.response["Error"]["Code"]
     if code == "ModelError":
         return model_refusal(error.response, name)
     log.error("endpoint %s: %s", name, error)
