@@ -53,6 +53,7 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
         return f"arn:aws:sagemaker:{self.region}:{self.current_account}:endpoint/{self._name.lower()}"
 
     def invoke_endpoint(self) -> Answer:
+        """Ask one instance and pass on what it says."""
         body = self.raw_body if isinstance(self.raw_body, bytes) else str(self.raw_body or "").encode()
         if len(body) > LARGEST_BODY:
             limit = f"Member must have length less than or equal to {LARGEST_BODY}"
@@ -81,6 +82,7 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
         return 200, {"Content-Type": "application/octet-stream", **kept, "x-Amzn-Invoked-Production-Variant": variant}, reply.body
 
     def invoke_endpoint_async(self) -> Answer:
+        """Not here."""
         return error("NotImplemented", 501, message="The local AWS has no asynchronous inference: use InvokeEndpoint.")
 
 
