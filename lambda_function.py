@@ -286,17 +286,18 @@ def is_public(text):
 @contextlib.contextmanager
 def timed_connection(parts, found, deadline):
     """A connection to one of the checked addresses that is cut at the deadline, even in the middle of a handshake or a header."""
-    connection = http.client.HTTPConnection(parts.hostname, port_of(parts))
-    connection.sock = connect(found, port_of(parts), deadline)  # http.client asks no resolver and no proxy when the socket is there
-    alarm = threading.Timer(max(0.0, deadline - time.monotonic()), cut, args=(connection,))
+    sockets = [connect(found, port_of(parts), deadline)]
+    alarm = threading.Timer(max(0.0, deadline - time.monotonic()), cut, args=(sockets,))
     alarm.start()
+    connection = http.client.HTTPConnection(parts.hostname, port_of(parts))
     try:
         if parts.scheme == "https":
-            secure(connection, parts.hostname)
+            secure(sockets, parts.hostname)
+        connection.sock = sockets[-1]  # http.client asks no resolver and no proxy when the socket is there
         yield connection
     finally:
         alarm.cancel()
-        connection.close()
+        sockets[-1].close()
 
 
 def connect(found, port, deadline):
@@ -316,17 +317,17 @@ def connect(found, port, deadline):
     raise problem
 
 
-def secure(connection, name):
-    """TLS: certificate and SNI are those of the name, not of the address."""
+def secure(sockets, name):
+    """Add the TLS socket: certificate and SNI are those of the name, not of the address."""
     context = ssl.create_default_context()
-    connection.sock = context.wrap_socket(connection.sock, server_hostname=name, do_handshake_on_connect=False)
-    connection.sock.do_handshake()  # only now, so that the alarm can cut it
+    sockets.append(context.wrap_socket(sockets[-1], server_hostname=name, do_handshake_on_connect=False))
+    sockets[-1].do_handshake()  # only now, so that the alarm can cut it
 
 
-def cut(connection):
+def cut(sockets):
     """End a connection whose time is over; whoever waits for it gets an error or a short body."""
     with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # the base class's: it leaves the TLS state to the reader
+        socket.socket.shutdown(sockets[-1], socket.SHUT_RDWR)  # the base class's: it leaves the TLS state to the reader
 
 
 def body_within(response, deadline):
@@ -383,7 +384,7 @@ def invoke(name, image, content_type):
     try:
         response = sagemaker.invoke_endpoint(**request)
     except ClientError as error:
-        if not SERVICE_ERRORS.get(code_of(error), (0, "", False))[2] or time.monotonic() - started > ENDPOINT_SECONDS / 4:
+        if not SERVICE_ERRORS.get(error.response["Error"]["Code"], (0, "", False))[2] or time.monotonic() - started > ENDPOINT_SECONDS / 4:
             raise
         log.warning("endpoint %s: %s: once more", name, error)
         time.sleep(random.uniform(0.1, 0.4))  # jitter: callers that were refused together do not come back together
@@ -391,14 +392,9 @@ def invoke(name, image, content_type):
     return response["Body"].read().decode("utf-8", "replace")
 
 
-def code_of(error):
-    """The error code of a ClientError."""
-    return error.response.get("Error", {}).get("Code", "")
-
-
 def refusal_of(error, name):
     """The Refusal for an error of the service: safe text for the caller, everything for the log."""
-    code = code_of(error)
+    code = error.response["Error"]["Code"]
     if code == "ModelError":
         return model_refusal(error.response, name)
     log.error("endpoint %s: %s", name, error)

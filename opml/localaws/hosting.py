@@ -242,6 +242,8 @@ class Endpoint:
                 raise UnknownVariant(target)
             return self._fleet[target]
         shown = [variant for variant in self.fake.production_variants if self._fleet.get(variant["VariantName"])]
+        if not shown:  # deleted a moment ago
+            raise UnknownVariant("any")
         weights = [variant["CurrentWeight"] for variant in shown]
         chosen = random.choices(shown, weights if any(weights) else None)[0]
         return self._fleet[chosen["VariantName"]]
