@@ -54,12 +54,13 @@ class _Job:
 
     def __init__(self, config: TrainConfig, folder: data.Folder, network: torch.nn.Module, source: str | None):
         self.config, self.folder, self.device = config, folder, dist.device()
-        self.source = dist.from_main(source)  # what rank 0 could get counts: DDP copies its weights to all
+        self.source = dist.from_main(source)  # what rank 0 could get counts, its weights go to all
         # Without weights a frozen backbone would be noise for ever.
         self.frozen = self.source is not None and config.freeze != "none"
         if self.frozen:
             model.freeze_backbone(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # convolutions are faster in this layout
+        dist.copy_from_main(self.network)
         self.history: list[dict[str, float]] = []
         self.best: dict | None = None
 

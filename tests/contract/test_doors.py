@@ -81,14 +81,18 @@ def test_both_doors_give_the_same_weights_tensor_by_tensor(by_hpo, by_ec2train):
 
 
 def test_two_processes_with_a_frozen_backbone_end_where_one_does(tiny_sample, weights_file, tmp_path):
-    words = flags(**QUICK | {"weights": weights_file, "freeze": "backbone", "batch_size": 7}, data=tiny_sample)
+    for own in ("one/0", "two/0", "two/1"):
+        (tmp_path / own).mkdir(parents=True)
+        shutil.copy(weights_file, tmp_path / own / "w.pth")
+    torch.save(model.build(TrainConfig(weights="none", seed=5), 9)[0].state_dict(), tmp_path / "two/1/w.pth")  # what rank 0 has counts
+    words = flags(**QUICK | {"weights": "w.pth", "freeze": "backbone", "batch_size": 7}, data=tiny_sample)
     alone, (first, second) = train_on(1, words, tmp_path / "one"), train_on(2, words, tmp_path / "two")
     losses = [json.loads((tmp_path / name / "0/output/metrics.json").read_text())["metrics"] for name in ("one", "two")]
     for name in ("train:loss", "validation:loss", "test:loss"):
         assert abs(losses[0][name] - losses[1][name]) < 1e-4
-    assert "1 process, each on cpu" in alone[0] and first.startswith("2 processes joined (gloo)") and "equal on 2 processes" in first
+    assert "1 process, on cpu" in alone[0] and first.startswith("2 processes joined (gloo)") and "equal on 2 processes" in first
     assert "loss" not in second, "one process speaks"
-    assert [path.name for path in (tmp_path / "two" / "1").iterdir()] == [], "one process writes"
+    assert [path.name for path in (tmp_path / "two" / "1").iterdir()] == ["w.pth"], "one process writes"
 
 
 def test_torchrun_trains_one_whole_network_together(tiny_sample, tmp_path):

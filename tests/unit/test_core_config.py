@@ -48,10 +48,14 @@ def test_a_flag_beats_a_constant_and_a_constant_beats_the_container(monkeypatch)
     assert TrainConfig.from_args(["--model_dir", "flag"], defaults={"model_dir": "constant"}).model_dir == "flag"
 
 
-def test_a_constant_is_checked_like_a_flag(capsys):
-    with pytest.raises(SystemExit):
-        TrainConfig.from_args([], defaults={"epochs": 0})
-    assert "epochs must be at least 1, not 0" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "constant, said",
+    [({"epochs": 0}, "at least 1, not 0"), ({"epochs": 2.5}, "epochs must be a whole number, not 2.5"), ({"lr": 1}, "unknown setting lr")],
+)
+def test_a_constant_is_checked_like_a_flag(constant, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        TrainConfig.from_args([], defaults=constant)
+    assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_the_failure_file_holds_the_sentence_where_sagemaker_looks(monkeypatch, tmp_path):
