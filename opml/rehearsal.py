@@ -179,7 +179,8 @@ def engine() -> None:
             nb_man.cell_exception = with_error_output(nb_man.cell_exception)
             pipes = Config({"KernelManager": {"transport": "ipc"}})  # files that only this user can open, not TCP
             try:
-                return super().execute_managed_notebook(nb_man, kernel_name, config=pipes, **options)
+                quiet = ["--log-level=CRITICAL"]  # the interrupt that ends a kernel is no news
+                return super().execute_managed_notebook(nb_man, kernel_name, config=pipes, extra_arguments=quiet, **options)
             except DeadKernelError as error:
                 reached = [c for c in nb_man.nb.cells if c.metadata.papermill.get("status") != "pending"]
                 died_in = (len(reached) - 1, None, reached[-1].source)

@@ -22,15 +22,16 @@ import psutil
 from opml.localaws import procs, statefile
 from opml.localaws.settings import PACKAGE_ROOT, settings
 
+LOOK_AGAIN = 0.5  # seconds; a signal may be delivered to another thread than the one that waits, which then sees it this much later
 WARM = ("s3", "sts", "iam", "sagemaker", "logs")  # services whose first call would otherwise be slow
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM, SIGINT, the owner's end or idleness; then end everything that was started."""
     args = _arguments(argv)
-    ending = threading.Event()
+    ending = Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
+        signal.signal(number, lambda *_: ending.ask())
     settings.root = Path(args.root)
     reaper = _start_reaper()
     server, gate = _build(args.port)
@@ -40,11 +41,27 @@ def main(argv: list[str] | None = None) -> int:
         threading.Thread(target=_watch_owner, args=(args.owner_pid, ending), daemon=True, name="owner").start()
     if args.idle_minutes > 0:
         threading.Thread(target=_watch_idleness, args=(gate, args.idle_minutes * 60, ending), daemon=True, name="idle").start()
-    ending.wait()
+    while not ending.wait(LOOK_AGAIN):
+        continue
     server.shutdown()
     server.server_close()
     _end(reaper)
     return 0
+
+
+class Ending:
+    """A request to end that signal handlers may make: a pipe, because a handler that takes a lock can wait for itself."""
+
+    def __init__(self):
+        self._read, self._write = os.pipe()
+
+    def ask(self) -> None:
+        """Ask for the end."""
+        os.write(self._write, b".")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the end was asked for, at the latest after ``seconds``."""
+        return bool(select.select([self._read], [], [], seconds)[0])
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -103,7 +120,7 @@ def _announce(args: argparse.Namespace, reaper_pid: int) -> None:
     os.dup2(2, 1)
 
 
-def _watch_owner(owner_pid: int, ending: threading.Event) -> None:
+def _watch_owner(owner_pid: int, ending: Ending) -> None:
     """End with the owner. Its children may hold the pipe open after its death, so its process is looked at as well."""
     try:
         owner = psutil.Process(owner_pid)
@@ -112,17 +129,18 @@ def _watch_owner(owner_pid: int, ending: threading.Event) -> None:
                 break
     except psutil.NoSuchProcess:
         pass  # gone between two looks
-    ending.set()
+    ending.ask()
 
 
-def _watch_idleness(gate, seconds: float, ending: threading.Event) -> None:
+def _watch_idleness(gate, seconds: float, ending: Ending) -> None:
     from opml.localaws import training
 
     while not ending.wait(min(seconds, 10.0)):
         if training.is_busy():
             gate.last_request = time.monotonic()
         if time.monotonic() - gate.last_request > seconds:
-            ending.set()
+            ending.ask()
+            return
 
 
 def _start_reaper() -> subprocess.Popen:

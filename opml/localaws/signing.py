@@ -135,6 +135,8 @@ def read_claim(environ: dict) -> Claim:
     query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
     if "X-Amz-Signature" in query:
         return _claim_of_query({name: values[0] for name, values in query.items()})
+    if "AWSAccessKeyId" in query:  # signature version 2: boto3's default for presigned URLs of S3
+        raise Refused("missing", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.", "s3")
     raise Refused("missing")
 
 

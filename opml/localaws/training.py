@@ -161,7 +161,10 @@ class Job:
         with self.lock:
             self.fake.training_start_time = state.now()
         self._transition("Downloading")
-        instances = self._prepare(folder, count)
+        try:
+            instances = self._prepare(folder, count)
+        except OSError as error:
+            raise JobFault(f"ClientError: Data download failed:{error.strerror}") from None
         self._transition("Training")
         outcome = self._train(instances)
         if not self.stopping.is_set():
@@ -232,15 +235,14 @@ class Job:
 
     def _upload(self, folder: Path, instances: list[contract.Instance]) -> None:
         target = f"{self.fake.output_data_config['S3OutputPath'].rstrip('/')}/{self.name}/output"
+        artefacts = {"output.tar.gz": "output/data", "model.tar.gz": "model"}
         try:
-            model = channels.pack([instance.base / "model" for instance in instances], folder)
-            output = channels.pack([instance.base / "output" / "data" for instance in instances], folder)
-        except OSError as error:
+            for name, source in artefacts.items():
+                packed = channels.pack([instance.base / source for instance in instances], folder)
+                if packed is not None:
+                    channels.upload(f"{target}/{name}", packed)
+        except OSError as error:  # a full disk, most likely
             raise JobFault(f"ClientError: Artifact upload failed:{error.strerror}") from None
-        if output is not None:
-            channels.upload(f"{target}/output.tar.gz", output)
-        if model is not None:
-            channels.upload(f"{target}/model.tar.gz", model)
         with self.lock:
             self.fake.model_artifacts = {"S3ModelArtifacts": f"{target}/model.tar.gz"}  # AWS names it also when there was no model
 

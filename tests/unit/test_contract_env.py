@@ -50,13 +50,7 @@ def test_values_are_encoded_as_the_toolkit_encodes_them():
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [
-        ("true", ["--x", "True"]),
-        ("0.1", ["--x", "0.1"]),
-        ('"a b"', ["--x", "a b"]),
-        ("null", ["--x", ""]),
-        ('{"a": 1, "b": 2}', ["--x", "a=1,b=2"]),
-    ],
+    [("true", "True"), ("0.1", "0.1"), ('"a b"', "a b"), ("null", ""), ('{"a": 1, "b": 2}', "a=1,b=2"), ("[1, 2]", "[1, 2]")],
 )
 def test_hyper_parameters_become_arguments(text, word):
     assert contract.arguments(contract.decode({"x": text})) == ["-x", word]
