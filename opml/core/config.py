@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +45,9 @@ class TrainConfig:
     workers: int = _setting(0, "loader processes; 0 loads in the training process")
 
     def __post_init__(self):
+        for f in dataclasses.fields(self):
+            if f.type is int and not isinstance(getattr(self, f.name), Integral):
+                raise BadConfig(f"{f.name} must be a whole number, not {getattr(self, f.name)!r}")
         for name in ("image_size", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -70,6 +74,9 @@ class TrainConfig:
             default = (defaults or {}).get(f.name, os.environ.get(f.metadata["env"] or "", f.default))
             kind = parse_bool if f.type is bool else f.type
             parser.add_argument(f"--{f.name}", type=kind, default=default, metavar=f.name.upper(), help=f.metadata["help"])
+        unknown = set(defaults or {}) - {f.name for f in dataclasses.fields(cls)}
+        if unknown:
+            parser.error(f"unknown setting {min(unknown)}: there are {', '.join(f.name for f in dataclasses.fields(cls))}")
         try:
             return cls(**vars(parser.parse_args(argv)))
         except BadConfig as error:
@@ -96,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage text before it."""
 
     def error(self, message: str) -> NoReturn:
-        stop(message, prog=self.prog)
+        stop(f"{message} (--help lists all flags)" if "argument" in message else message, prog=self.prog)
 
 
 def stop(sentence: str, prog: str | None = None) -> NoReturn:

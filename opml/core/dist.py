@@ -99,9 +99,9 @@ def describe() -> str:
     """One line for the log: how many processes joined, and on what they compute."""
     gpus = torch.cuda.device_count()
     unused = f"; {gpus} GPUs are here and 1 is used: torchrun uses all" if gpus > 1 and "LOCAL_RANK" not in os.environ else ""
-    threads = f", {torch.get_num_threads()} threads" if gpus == 0 else ""
-    together = f"{world()} processes joined ({distributed.get_backend()})" if world() > 1 else "1 process"
-    return f"{together}, each on {device().type}{threads}{unused}"
+    threads = f" with {torch.get_num_threads()} threads" if gpus == 0 else ""
+    together = f"{world()} processes joined ({distributed.get_backend()}), each" if world() > 1 else "1 process,"
+    return f"{together} on {device().type}{threads}{unused}"
 
 
 def total(*numbers: float) -> list[float]:
@@ -118,6 +118,13 @@ def from_main(value: object) -> object:
     if world() > 1:
         distributed.broadcast_object_list(values, src=0, device=device())
     return values[0]
+
+
+def copy_from_main(model: torch.nn.Module) -> None:
+    """Give all ranks rank 0's weights and batch-norm statistics (DDP would copy the weights only)."""
+    if world() > 1:
+        for tensor in model.state_dict().values():
+            distributed.broadcast(tensor, src=0)
 
 
 def average_buffers(model: torch.nn.Module) -> None:

@@ -54,12 +54,13 @@ class _Job:
 
     def __init__(self, config: TrainConfig, folder: data.Folder, network: torch.nn.Module, source: str | None):
         self.config, self.folder, self.device = config, folder, dist.device()
-        self.source = dist.from_main(source)  # what rank 0 could get counts: DDP copies its weights to all
+        self.source = dist.from_main(source)  # what rank 0 could get counts, its weights go to all
         # Without weights a frozen backbone would be noise for ever.
         self.frozen = self.source is not None and config.freeze != "none"
         if self.frozen:
             model.freeze_backbone(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # convolutions are faster in this layout
+        dist.copy_from_main(self.network)
         self.history: list[dict[str, float]] = []
         self.best: dict | None = None
 
@@ -70,9 +71,8 @@ class _Job:
         train = self._loader("train", learn=True)
         valid, test = self._loader("valid"), self._loader("test")
         learner = DistributedDataParallel(self.network, broadcast_buffers=False) if dist.world() > 1 else self.network
-        optimizer = torch.optim.AdamW(
-            [p for p in self.network.parameters() if p.requires_grad], lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step_size(step, config.epochs * len(train)))
         for epoch in range(1, config.epochs + 1):
             row = {"epoch": epoch, **self._train_one_epoch(epoch, learner, train, optimizer, schedule)}
@@ -216,6 +216,8 @@ def _be_reproducible(seed: int) -> None:
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a guard against reading what was never written; costs time
+    torch.set_flush_denormal(True)  # Adam's averages of tiny gradients end there, and a CPU computes with them many times slower
 
 
 def versions() -> dict[str, str]:

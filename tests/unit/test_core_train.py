@@ -1,0 +1,119 @@
+"""opml.core.train: exact metrics, best weights, honest words. Each test here answers a defect that copies of this project had."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from opml.core import data, dist, images, model, train
+from opml.core.config import BadConfig, TrainConfig
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_sample, tmp_path_factory):
+    place = tmp_path_factory.mktemp("trained")
+    return TrainConfig(
+        data=str(tiny_sample), model_dir=str(place / "model"), output_dir=str(place / "out"), weights="none", image_size=32, epochs=3,
+        batch_size=6, learning_rate=2e-3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(settings):
+    return train.fit(settings)
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    torch.save(model.build(TrainConfig(weights="none", seed=9), 5)[0].state_dict(), tmp_path / "w.pth")
+    return str(tmp_path / "w.pth")
+
+
+def rows(config):
+    with open(f"{config.output_dir}/metrics.json") as file:
+        return json.load(file)
+
+
+def test_all_epochs_are_run_and_recorded(settings, trained):
+    assert [row["epoch"] for row in rows(settings)["history"]] == [1, 2, 3]
+
+
+def test_the_model_that_is_saved_is_the_one_with_the_smallest_validation_loss(settings, trained):
+    assert trained["validation:loss"] == min(row["validation:loss"] for row in rows(settings)["history"])
+    saved, folder = model.load(settings.model_dir), data.check_folder(settings.data)
+    loss, accuracy = train.evaluate(saved.model, data.loader(folder, "valid", settings), torch.device("cpu"))
+    assert loss == pytest.approx(trained["validation:loss"], abs=1e-5) and accuracy == trained["validation:accuracy"]
+
+
+def test_the_description_says_how_the_model_was_made(settings, trained):
+    description = model.load(settings.model_dir).description
+    assert description["classes"] == ["Affenpinscher", "Afghan_hound", "Airedale_terrier"]
+    assert description["preprocessing"] == images.preprocessing(32)
+    assert description["trained"]["metrics"] == trained
+    assert TrainConfig(**description["trained"]["config"]) == settings
+    assert description["trained"]["versions"]["torch"] == torch.__version__
+
+
+class Constant(nn.Module):
+    """Always the same scores: class 0 by a little."""
+
+    def forward(self, pictures):
+        return torch.tensor([[0.5, 0.0]]).expand(len(pictures), 2)
+
+
+def test_metrics_are_sums_over_samples_divided_once():
+    # 5 samples in batches of 4 and 1: a mean of batch means would weigh the last sample fourfold, floor division would say 0.
+    samples = [(torch.zeros(3, 2, 2), label, 1.0) for label in (0, 0, 0, 1, 1)]
+    loss, accuracy = train.evaluate(Constant(), DataLoader(samples, batch_size=4), torch.device("cpu"))
+    right, wrong = -torch.tensor([0.5, 0.0]).log_softmax(0).double()
+    assert accuracy == 0.6
+    assert loss == pytest.approx((3 * right + 2 * wrong).item() / 5, abs=1e-7)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(settings, trained, tmp_path):
+    short = settings.replace(epochs=1, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o"))
+    prints = []
+    for seed in (0, 0, 1):
+        train.fit(short.replace(seed=seed))
+        prints.append(dist.fingerprint(model.read_weights(short.model_dir)))
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_frozen_backbone_stays_as_it_was_batch_norm_included(settings, weights_file, tmp_path, capsys):
+    train.fit(settings.replace(weights=weights_file, epochs=1, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
+    before, after = torch.load(weights_file), model.read_weights(tmp_path / "m")
+    assert all(torch.equal(before[name], after[name]) for name in after if not name.startswith("fc."))
+    assert f"starts from weights: {weights_file}; only its last layer is trained" in capsys.readouterr().out
+
+
+def test_weights_may_be_trained_on_without_freezing(settings, weights_file, tmp_path):
+    train.fit(
+        settings.replace(weights=weights_file, freeze="none", epochs=1, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o"))
+    )
+    assert not torch.equal(torch.load(weights_file)["conv1.weight"], model.read_weights(tmp_path / "m")["conv1.weight"])
+
+
+def test_without_weights_nothing_is_frozen_and_the_log_says_so(settings, tmp_path, capsys):
+    train.fit(settings.replace(freeze="backbone", epochs=1, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
+    start, end = model.build(settings, 3)[0].state_dict(), model.read_weights(tmp_path / "m")
+    assert not torch.equal(start["conv1.weight"], end["conv1.weight"])
+    assert "nothing is frozen; --freeze backbone is not followed" in capsys.readouterr().out
+
+
+def test_a_last_batch_of_one_image_can_be_trained_on(settings, tmp_path):
+    final = train.fit(settings.replace(batch_size=17, epochs=1, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
+    assert 0 < final["train:loss"] < 100
+
+
+def test_a_loss_that_explodes_is_said_and_nothing_is_saved(settings, tmp_path):
+    with pytest.raises(BadConfig, match="the loss became nan in epoch .: lower --learning_rate, it is 1e"):
+        train.fit(settings.replace(learning_rate=1e30, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_step_size_rises_falls_and_ends_near_nothing():
+    sizes = [train.step_size(step, 100) for step in range(100)]
+    assert sizes[9] == max(sizes) == 1 and 0 < sizes[0] == 0.1 and 0 <= sizes[-1] < 0.001
+    assert train.step_size(0, 1) == 1
