@@ -36,6 +36,7 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urljoin, urlsplit
 
 import boto3
@@ -45,11 +46,11 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 MAX_IMAGE_BYTES = 5_000_000  # the endpoint takes 6 MB, and base64 in a Lambda event of 6 MB leaves about 4.5
 MAX_URL_LENGTH = 4096  # presigned URLs with a session token are about 1,500 characters
 MAX_REDIRECTS = 3
-FETCH_SECONDS = 8.0  # for everything: redirects, headers and a body that comes drop by drop
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 3.0
 FUNCTION_TIMEOUT = float(os.environ.get("FUNCTION_TIMEOUT", "30"))
-ENDPOINT_SECONDS = max(1.0, FUNCTION_TIMEOUT - min(FETCH_SECONDS, FUNCTION_TIMEOUT / 3) - CONNECT_SECONDS - 1.0)  # leaves 1 s to answer
+FETCH_SECONDS = min(8.0, FUNCTION_TIMEOUT / 3)  # for everything: the name, redirects, headers and a body that comes drop by drop
+ENDPOINT_SECONDS = max(1.0, FUNCTION_TIMEOUT - FETCH_SECONDS - CONNECT_SECONDS - 1.0)  # leaves 1 s to answer
 
 IMAGE_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp")
 UNDECLARED_TYPES = ("", "application/octet-stream", "binary/octet-stream")  # what S3 says of an object stored without a type
@@ -200,7 +201,7 @@ def fetch(url):
     checked, so that a second look-up cannot lead elsewhere; each redirect is checked again, and never leads from https to http; proxies
     of the environment are not used; one deadline for everything; at most MAX_IMAGE_BYTES, uncompressed.
     """
-    deadline = time.monotonic() + min(FETCH_SECONDS, FUNCTION_TIMEOUT / 3)
+    deadline = time.monotonic() + FETCH_SECONDS
     for _ in range(MAX_REDIRECTS + 1):
         parts = checked(url)
         try:
@@ -247,7 +248,7 @@ def trusted(parts):
 
 def download(parts, deadline):
     """Bytes, or the location of a redirect (str)."""
-    with timed_connection(parts, addresses(parts), deadline) as connection:
+    with timed_connection(parts, addresses(parts, deadline), deadline) as connection:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         host = parts.netloc.rpartition("@")[2]
         connection.request("GET", path, headers={"Host": host, "User-Agent": "opml", "Accept": "image/*", "Accept-Encoding": "identity"})
@@ -259,11 +260,12 @@ def download(parts, deadline):
         return body_within(response, deadline)
 
 
-def addresses(parts):
+def addresses(parts, deadline):
     """The addresses of a URL's host, all of them harmless."""
-    found = [entry[4][0] for entry in socket.getaddrinfo(parts.hostname, port_of(parts), type=socket.SOCK_STREAM)]
-    if not found:
-        raise Unreachable("no address")
+    resolver = ThreadPoolExecutor(1)  # getaddrinfo has no time-out of its own, and the name's owner decides how slow it is
+    look_up = resolver.submit(socket.getaddrinfo, parts.hostname, port_of(parts), type=socket.SOCK_STREAM)
+    resolver.shutdown(wait=False)
+    found = [entry[4][0] for entry in look_up.result(timeout=max(0.0, deadline - time.monotonic()))]
     if not trusted(parts) and (hidden := [text for text in found if not is_public(text)]):
         raise Unreachable(f"not a public address: {hidden}")
     return found
@@ -278,27 +280,24 @@ def is_public(text):
             return is_public(str(inner))
         if address not in PUBLIC_IPV6:
             return False
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not any(address in network for network in NEVER if network.version == address.version)
-    )
+    return address.is_global and not address.is_multicast and not any(address in network for network in NEVER)
 
 
 @contextlib.contextmanager
 def timed_connection(parts, found, deadline):
     """A connection to one of the checked addresses that is cut at the deadline, even in the middle of a handshake or a header."""
-    connection = http.client.HTTPConnection(parts.hostname, port_of(parts))
-    connection.sock = connect(found, port_of(parts), deadline)  # http.client asks no resolver and no proxy when the socket is there
-    alarm = threading.Timer(max(0.0, deadline - time.monotonic()), cut, args=(connection,))
+    sockets = [connect(found, port_of(parts), deadline)]
+    alarm = threading.Timer(max(0.0, deadline - time.monotonic()), cut, args=(sockets,))
     alarm.start()
+    connection = http.client.HTTPConnection(parts.hostname, port_of(parts))
     try:
         if parts.scheme == "https":
-            secure(connection, parts.hostname)
+            secure(sockets, parts.hostname)
+        connection.sock = sockets[-1]  # http.client asks no resolver and no proxy when the socket is there
         yield connection
     finally:
         alarm.cancel()
-        connection.close()
+        sockets[-1].close()
 
 
 def connect(found, port, deadline):
@@ -318,17 +317,17 @@ def connect(found, port, deadline):
     raise problem
 
 
-def secure(connection, name):
-    """TLS: certificate and SNI are those of the name, not of the address."""
+def secure(sockets, name):
+    """Add the TLS socket: certificate and SNI are those of the name, not of the address."""
     context = ssl.create_default_context()
-    connection.sock = context.wrap_socket(connection.sock, server_hostname=name, do_handshake_on_connect=False)
-    connection.sock.do_handshake()  # only now, so that the alarm can cut it
+    sockets.append(context.wrap_socket(sockets[-1], server_hostname=name, do_handshake_on_connect=False))
+    sockets[-1].do_handshake()  # only now, so that the alarm can cut it
 
 
-def cut(connection):
+def cut(sockets):
     """End a connection whose time is over; whoever waits for it gets an error or a short body."""
     with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # the base class's: it leaves the TLS state to the reader
+        socket.socket.shutdown(sockets[-1], socket.SHUT_RDWR)  # the base class's: it leaves the TLS state to the reader
 
 
 def body_within(response, deadline):
@@ -343,8 +342,8 @@ def body_within(response, deadline):
             raise Unreachable("the time is over")
     if max(len(data), expected) > MAX_IMAGE_BYTES:
         raise Refusal(413, TOO_LARGE)
-    if time.monotonic() > deadline or 0 <= len(data) < expected:
-        raise Unreachable(f"only {len(data)} bytes came")
+    if len(data) < expected or time.monotonic() > deadline:  # the alarm cut it
+        raise Unreachable(f"only {len(data)} bytes came, or the time is over")
     return data
 
 
@@ -357,7 +356,7 @@ SERVICE_ERRORS = {
     "ModelNotReadyException": (503, BUSY, False),
     "InternalFailure": (502, FAILED, True),
     "InternalDependencyException": (502, FAILED, True),
-}
+}  # any other: 500, not again
 
 
 def ask(image, content_type):
@@ -385,7 +384,7 @@ def invoke(name, image, content_type):
     try:
         response = sagemaker.invoke_endpoint(**request)
     except ClientError as error:
-        if not SERVICE_ERRORS.get(code_of(error), (0, "", False))[2] or time.monotonic() - started > ENDPOINT_SECONDS / 4:
+        if not SERVICE_ERRORS.get(error.response["Error"]["Code"], (0, "", False))[2] or time.monotonic() - started > ENDPOINT_SECONDS / 4:
             raise
         log.warning("endpoint %s: %s: once more", name, error)
         time.sleep(random.uniform(0.1, 0.4))  # jitter: callers that were refused together do not come back together
@@ -393,14 +392,9 @@ def invoke(name, image, content_type):
     return response["Body"].read().decode("utf-8", "replace")
 
 
-def code_of(error):
-    """The error code of a ClientError."""
-    return error.response.get("Error", {}).get("Code", "")
-
-
 def refusal_of(error, name):
     """The Refusal for an error of the service: safe text for the caller, everything for the log."""
-    code = code_of(error)
+    code = error.response["Error"]["Code"]
     if code == "ModelError":
         return model_refusal(error.response, name)
     log.error("endpoint %s: %s", name, error)

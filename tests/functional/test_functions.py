@@ -7,6 +7,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -208,8 +209,6 @@ def test_a_dry_run_runs_nothing(functions):
 
 
 def test_a_deleted_function_leaves_no_process(functions):
-    import psutil
-
     functions.create("short-lived")
     pid = functions.call("short-lived")["pid"]
     functions.client.delete_function(FunctionName="short-lived")

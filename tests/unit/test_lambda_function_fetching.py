@@ -155,7 +155,7 @@ def test_a_status_other_than_200_is_not_an_image(door, network):
 
 
 def test_a_body_that_comes_drop_by_drop_meets_the_deadline(door, network, monkeypatch, caplog):
-    now = iter(range(0, 1000, 3))  # each look at the clock is three seconds later
+    now = iter(range(0, 1000, 2))  # each look at the clock is two seconds later
     monkeypatch.setattr(door.time, "monotonic", lambda: float(next(now)))
     network.serves()
     assert sentence(door, "http://images.example.com/dog.jpg") == "The image could not be fetched from this URL."
