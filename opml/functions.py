@@ -74,26 +74,31 @@ def ensure_role(aws: Aws, endpoint_name: str, function_name: str) -> str:
 def _ensure_log_group(aws: Aws, function_name: str) -> None:
     logs, group = aws.client("logs"), f"/aws/lambda/{function_name}"
     with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):  # what matters is set next
-        logs.create_log_group(logGroupName=group, tags={tag["Key"]: tag["Value"] for tag in aws.tags})
+        logs.create_log_group(logGroupName=group, tags=_tags(aws))
     logs.put_retention_policy(logGroupName=group, retentionInDays=LOG_DAYS)
 
 
 def _wait_until_usable(aws: Aws, role_arn: str, function_name: str, seconds: float = 60) -> None:
     """IAM takes some seconds to tell Lambda about a new role, and only CreateFunction says whether it has: try with an empty one."""
-    client, deadline = aws.client("lambda"), time.monotonic() + seconds
-    probe = {"FunctionName": function_name, "Runtime": RUNTIME, "Handler": HANDLER, "Role": role_arn}
-    code = {"ZipFile": _zip("lambda_function.py", b"")}
+    client, deadline, probe = aws.client("lambda"), time.monotonic() + seconds, f"{function_name[:58]}-probe"
+    request = {"FunctionName": probe, "Runtime": RUNTIME, "Handler": HANDLER, "Role": role_arn, "Tags": _tags(aws)}
     while True:
         try:
-            client.create_function(**probe, Code=code, Description="opml: is the role usable? deleted at once")
-            client.delete_function(FunctionName=function_name)
-            return
+            client.create_function(**request, Code={"ZipFile": _zip("lambda_function.py", b"")})
+            break
         except client.exceptions.ResourceConflictException:
-            return  # the function exists already, so its role works
+            break  # an interrupted run left the probe: its role worked
         except client.exceptions.InvalidParameterValueException as error:
             if "role" not in str(error).lower() or time.monotonic() > deadline:
                 raise OpmlError(f"Lambda cannot use role {role_arn}: {error}") from error
             time.sleep(1)
+    client.get_waiter("function_active_v2").wait(FunctionName=probe, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    client.delete_function(FunctionName=probe)
+
+
+def _tags(aws: Aws) -> dict[str, str]:
+    """The run's tags as Lambda and CloudWatch Logs take them."""
+    return {tag["Key"]: tag["Value"] for tag in aws.tags}
 
 
 def create_request(aws: Aws, function_name: str, role_arn: str, endpoint_name: str, *, memory_mb: int = 512, timeout_s: int = 30) -> dict:
@@ -125,7 +130,7 @@ def create_request(aws: Aws, function_name: str, role_arn: str, endpoint_name: s
         "MemorySize": memory_mb,
         "Timeout": timeout_s,
         "Environment": _environment(endpoint_name, timeout_s),
-        "Tags": {tag["Key"]: tag["Value"] for tag in aws.tags},
+        "Tags": _tags(aws),
         "Publish": False,
     }
 

@@ -73,6 +73,22 @@ def test_the_role_may_only_call_its_endpoint_and_its_log_group_forgets(aws):
     assert aws.client("lambda").list_functions()["Functions"] == []  # the probe is gone
 
 
+def test_a_role_that_lambda_does_not_know_yet_is_waited_for(aws, monkeypatch):
+    client, create, tries = aws.client("lambda"), aws.client("lambda").create_function, []
+
+    def slow(**request):
+        tries.append(request["FunctionName"])
+        if len(tries) < 3:
+            said = {"Error": {"Code": "InvalidParameterValueException", "Message": "The role cannot be assumed by Lambda."}}
+            raise client.exceptions.InvalidParameterValueException(said, "CreateFunction")
+        return create(**request)
+
+    monkeypatch.setattr(client, "create_function", slow)
+    monkeypatch.setattr(functions.time, "sleep", lambda seconds: None)
+    functions.ensure_role(aws, "dogs", "opml-t-function")
+    assert tries == ["opml-t-function-probe"] * 3
+
+
 def test_ensuring_the_function_twice_makes_one(aws, source):
     assert functions.ensure_function(aws, "dogs") == functions.ensure_function(aws, "dogs") == "opml-t-function"
     assert len(aws.client("lambda").list_functions()["Functions"]) == 1
