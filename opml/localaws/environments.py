@@ -69,8 +69,10 @@ class Environment:
         self._log = state.LogStream(fn.logs_group_name, self._stream)
         self._lines: list[str] = []  # of the present invocation
         self._partial = {"replies": b"", "output": b""}
-        self._init_milliseconds: float | None = None
+        self._init_milliseconds: float | None = None  # None: not yet started
+        self._report: dict | None = None  # the worker's word on its init; None: it has not come yet, {}: the process ended
         self.process: subprocess.Popen | None = None
+        self._closed = False
 
     # ---- life -------------------------------------------------------------------------------------------------------------------
 
@@ -101,7 +103,8 @@ class Environment:
         return procs.clean_env(**{**fn.environment_vars, **ours, **credentials})
 
     def close(self) -> None:
-        """End the process and remove its folder; safe to call twice."""
+        """End the process and remove its folder; safe to call twice, and before the process has started."""
+        self._closed = True
         if self.process is not None:
             procs.end(self.process, grace=0.5)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -109,7 +112,7 @@ class Environment:
     @property
     def alive(self) -> bool:
         """Whether it can take another event."""
-        return self.process is not None and self.process.poll() is None
+        return not self._closed and self.process is not None and self.process.poll() is None
 
     # ---- one event --------------------------------------------------------------------------------------------------------------
 
@@ -145,18 +148,24 @@ class Environment:
 
     def _ask(self, event: str, request_id: str, arn: str) -> tuple[str, bool]:
         deadline = time.time() + self.fn.timeout
-        request = {"event": json.loads(event), "request_id": request_id, "arn": arn, "deadline": deadline}
-        try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.process.stdin.flush()
-        except OSError:  # it ended before it read this event, at init for example
-            return self._ended(request_id)
         if self._report is None:  # the init outlasted its limit: what is left of it comes first
-            self._report = self._next_reply(deadline - time.time())
-        reply = self._next_reply(deadline - time.time()) if self._report else self._report
+            self._report = self._next_reply(self.fn.timeout)
+        reply = self._report
+        if reply:
+            request = {"event": json.loads(event), "request_id": request_id, "arn": arn, "deadline": deadline}
+            reply = self._next_reply(deadline - time.time()) if self._send(request) else {}
         if reply is None:
             return self._timed_out(request_id)
         return self._answer(reply, request_id) if reply else self._ended(request_id)
+
+    def _send(self, request: dict) -> bool:
+        """Write one line to the worker, which waits for it; False if the process has ended."""
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            return False
+        return True
 
     def _answer(self, reply: dict, request_id: str) -> tuple[str, bool]:
         if error := reply.get("error"):

@@ -83,10 +83,6 @@ class Pools:
         for environment in doomed:
             environment.close()
 
-    def concurrency(self, name: str) -> int:
-        """Events of the function that are running."""
-        return self._in_flight[name]
-
     # ---- acquire and release ----------------------------------------------------------------------------------------------------
 
     def _acquire(self, backend, fn) -> Environment:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from opml.localaws import state
+from opml.localaws import procs, state
 from opml.localaws.instances import STARTUP_SECONDS, Instance, InvocationTimedOut, Reply, StartFailed
 from opml.localaws.settings import settings
 
@@ -76,13 +76,15 @@ class Endpoint:
         self._fleet: dict[str, list[Instance]] = {}
         self._started: set[Instance] = set()  # every process there is, serving or not yet
         self._closed = False
+        self._variants: dict[str, dict] = {}  # as configured when deployed: the configuration may be deleted meanwhile
         fake.production_variants = [_described(variant, 0) for variant in variants_of(backend, fake.endpoint_config_name)]
 
     # ---- changes ----------------------------------------------------------------------------------------------------------------
 
     def deploy(self, config_name: str) -> None:
         """Start the fleet of a configuration and put it in place of the present one; on failure the present one stays."""
-        self._background(lambda: self._replace_fleet(config_name))
+        variants = list(variants_of(self._backend, config_name))
+        self._background(lambda: self._replace_fleet(config_name, variants))
 
     def update(self, config_name: str) -> None:
         """Like `deploy`, for an endpoint that serves; `Busy` if it does not."""
@@ -126,12 +128,12 @@ class Endpoint:
             self.fake.failure_reason, self.fake.last_modified_time = reason, state.now()
             self.fake.endpoint_status = "InService" if self._fleet else "Failed"
 
-    def _replace_fleet(self, config_name: str) -> None:
-        variants = variants_of(self._backend, config_name)
+    def _replace_fleet(self, config_name: str, variants: list[dict]) -> None:
         fleet = self._launch([(variant, variant.get("InitialInstanceCount", 1)) for variant in variants])
         with self._lock:
             old = [instance for group in self._fleet.values() for instance in group]
             self._fleet, self.fake.endpoint_config_name = fleet, config_name
+            self._variants = {variant["VariantName"]: variant for variant in variants}
             self.fake.production_variants = [_described(variant, len(fleet[variant["VariantName"]])) for variant in variants]
         self._retire(old)
 
@@ -148,7 +150,7 @@ class Endpoint:
         name, wanted = shown["VariantName"], shown["DesiredInstanceCount"]
         shown["CurrentWeight"] = shown["DesiredWeight"]
         more = wanted - len(self._fleet.get(name, ()))
-        new = self._launch([(self._configured(name), more)])[name] if more > 0 else []
+        new = self._launch([(self._variants[name], more)])[name] if more > 0 else []
         with self._lock:
             group = [*self._fleet.get(name, ()), *new]
             self._fleet[name] = group[:wanted]
@@ -240,6 +242,8 @@ class Endpoint:
                 raise UnknownVariant(target)
             return self._fleet[target]
         shown = [variant for variant in self.fake.production_variants if self._fleet.get(variant["VariantName"])]
+        if not shown:  # deleted a moment ago
+            raise UnknownVariant("any")
         weights = [variant["CurrentWeight"] for variant in shown]
         chosen = random.choices(shown, weights if any(weights) else None)[0]
         return self._fleet[chosen["VariantName"]]
@@ -251,8 +255,8 @@ class Endpoint:
                 return
             dead.reviving = True
         try:
-            new = self._launch([(self._configured(dead.variant), 1)])[dead.variant]
-        except StartFailed as error:
+            new = self._launch([(self._variants[dead.variant], 1)])[dead.variant]
+        except (StartFailed, procs.Closing) as error:
             _log.error("endpoint %s: %s is not restarted: %s", self.fake.endpoint_name, dead.id, error)
             dead.reviving = False  # the next request tries again
             return
@@ -276,9 +280,6 @@ class Endpoint:
 
     def _shown(self, name: str) -> dict:
         return next(variant for variant in self.fake.production_variants if variant["VariantName"] == name)
-
-    def _configured(self, name: str) -> dict:
-        return next(v for v in variants_of(self._backend, self.fake.endpoint_config_name) if v["VariantName"] == name)
 
 
 def log_group_arn(endpoint: str) -> str:

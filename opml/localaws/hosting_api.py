@@ -65,6 +65,7 @@ class HostingMixin:
     # ---- models -----------------------------------------------------------------------------------------------------------------
 
     def create_model(self) -> ActionResult:
+        """Also refuses a second one of the name, and keeps EnableNetworkIsolation."""
         name = self._get_param("ModelName")
         _refuse_second(self.sagemaker_backend._models, "model", "model", name)
         result = super().create_model()
@@ -72,6 +73,7 @@ class HostingMixin:
         return result
 
     def describe_model(self) -> ActionResult:
+        """Without empty members."""
         name = self._get_param("ModelName")
         model = _require(self.sagemaker_backend._models.get(name), "model", "model", name)
         return ActionResult(without_empty(model.response_object))
@@ -79,6 +81,7 @@ class HostingMixin:
     # ---- endpoint configurations ------------------------------------------------------------------------------------------------
 
     def create_endpoint_config(self) -> ActionResult:
+        """Refuses a second one of the name, unknown models and serverless variants."""
         backend = self.sagemaker_backend
         _refuse_second(backend.endpoint_configs, "endpoint configuration", "endpoint-config", self._get_param("EndpointConfigName"))
         for variant in self._get_param("ProductionVariants"):
@@ -88,9 +91,11 @@ class HostingMixin:
         return super().create_endpoint_config()
 
     def describe_endpoint_config(self) -> ActionResult:
+        """Without empty members."""
         return ActionResult(without_empty(self._config(self._get_param("EndpointConfigName")).response_object))
 
     def delete_endpoint_config(self) -> ActionResult:
+        """A running endpoint does not need it any more."""
         self._config(self._get_param("EndpointConfigName"))
         return super().delete_endpoint_config()
 
@@ -100,6 +105,7 @@ class HostingMixin:
     # ---- endpoints --------------------------------------------------------------------------------------------------------------
 
     def create_endpoint(self) -> ActionResult:
+        """Answers at once; the processes start in the background."""
         name = self._get_param("EndpointName")
         _refuse_second(self.sagemaker_backend.endpoints, "endpoint", "endpoint", name)
         self._config(self._get_param("EndpointConfigName"))
@@ -108,9 +114,11 @@ class HostingMixin:
         return result
 
     def describe_endpoint(self) -> ActionResult:
+        """Without empty members."""
         return ActionResult(without_empty(self._endpoint(self._get_param("EndpointName")).response_object))
 
     def delete_endpoint(self) -> ActionResult:
+        """Answers when all processes have ended; allowed in every status."""
         name = self._get_param("EndpointName")
         self._endpoint(name)
         result = super().delete_endpoint()
@@ -118,6 +126,7 @@ class HostingMixin:
         return result
 
     def update_endpoint(self) -> ActionResult:
+        """The simple form: a new fleet beside the old one, then instead of it."""
         endpoint = self._endpoint(self._get_param("EndpointName"))
         config = self._get_param("EndpointConfigName")
         self._config(config)
@@ -125,6 +134,7 @@ class HostingMixin:
         return ActionResult({"EndpointArn": endpoint.arn})
 
     def update_endpoint_weights_and_capacities(self) -> ActionResult:
+        """Desired at once, current when the processes have started or ended."""
         endpoint = self._endpoint(self._get_param("EndpointName"))
         wanted = self._get_param("DesiredWeightsAndCapacities")
         _check_changes(wanted, endpoint)
@@ -144,16 +154,19 @@ class HostingMixin:
     # ---- tags -------------------------------------------------------------------------------------------------------------------
 
     def add_tags(self) -> ActionResult:
+        """A key that is there already gets the new value."""
         resource = self._tagged()
         new = {tag["Key"]: tag for tag in self._get_param("Tags")}
         resource.tags = [*(tag for tag in resource.tags if tag["Key"] not in new), *new.values()]
         return ActionResult({"Tags": resource.tags})
 
     def list_tags(self) -> ActionResult:
+        """Of anything that has an ARN, tagged or not."""
         self._tagged()
         return super().list_tags()
 
     def delete_tags(self) -> EmptyResult:
+        """By key."""
         self._tagged()
         return super().delete_tags()
 

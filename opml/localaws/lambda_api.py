@@ -58,6 +58,7 @@ class Lambda(LambdaResponse):
     # ---- Invoke -----------------------------------------------------------------------------------------------------------------
 
     def invoke(self) -> Answer:
+        """RequestResponse, Event or DryRun."""
         fn = self.backend.get_function(self._asked, self._qualifier)
         kind = self.headers.get("X-Amz-Invocation-Type") or "RequestResponse"
         if problem := self._bad_event(kind):
@@ -94,11 +95,13 @@ class Lambda(LambdaResponse):
         return 200, headers, outcome.payload
 
     def invoke_async(self) -> Answer:
+        """Not here: Event does the same."""
         return error("NotImplemented", 501, "InvokeAsync is deprecated: use Invoke with InvocationType=Event.")
 
     # ---- concurrency ------------------------------------------------------------------------------------------------------------
 
     def put_function_concurrency(self) -> Answer:
+        """Reserve; 0 stops the function, and 100 must be left to the others."""
         fn = self.backend.get_function(self._name)
         wanted = int(self._get_param("ReservedConcurrentExecutions"))
         if functions.unreserved(self.backend, but=fn.function_name) - wanted < functions.UNRESERVED_FLOOR:
@@ -110,10 +113,12 @@ class Lambda(LambdaResponse):
         return 200, {}, json.dumps({"ReservedConcurrentExecutions": wanted})
 
     def get_function_concurrency(self) -> Answer:
+        """Nothing at all where nothing is reserved, as AWS."""
         found = functions.reserved(self.backend.get_function(self._name))
         return 200, {}, json.dumps({} if found is None else {"ReservedConcurrentExecutions": found})
 
     def get_function(self) -> str:
+        """With a reservation of 0, too."""
         described = json.loads(super().get_function())
         found = functions.reserved(self.backend.get_function(self._name))
         if found is not None:  # moto leaves 0 out
@@ -121,6 +126,7 @@ class Lambda(LambdaResponse):
         return json.dumps(described)
 
     def get_account_settings(self) -> Answer:
+        """Limits of the account and what is left of the pool."""
         known = list(self.backend.list_functions())
         limit = {
             "TotalCodeSize": 80_530_636_800, "CodeSizeUnzipped": 262_144_000, "CodeSizeZipped": 52_428_800,
@@ -132,6 +138,7 @@ class Lambda(LambdaResponse):
     # ---- life -------------------------------------------------------------------------------------------------------------------
 
     def delete_function(self) -> Answer:
+        """Its environments end with it."""
         version = self._qualifier
         answer = super().delete_function()
         pools.close(self._name, version)

@@ -53,6 +53,7 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
         return f"arn:aws:sagemaker:{self.region}:{self.current_account}:endpoint/{self._name.lower()}"
 
     def invoke_endpoint(self) -> Answer:
+        """Ask one instance and pass on what it says."""
         body = self.raw_body if isinstance(self.raw_body, bytes) else str(self.raw_body or "").encode()
         if len(body) > LARGEST_BODY:
             limit = f"Member must have length less than or equal to {LARGEST_BODY}"
@@ -60,8 +61,11 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
             return error("ValidationError", 400, message=text)
         endpoint = hosting.find(self._name)
         if endpoint is None or not endpoint.serving:
-            return error("ValidationError", 400, message=f"Endpoint {self._name} of account {settings.account} not found.")
+            return self._not_found()
         return self._forward(endpoint, body)
+
+    def _not_found(self) -> Answer:
+        return error("ValidationError", 400, message=f"Endpoint {self._name} of account {settings.account} not found.")
 
     def _forward(self, endpoint: hosting.Endpoint, body: bytes) -> Answer:
         headers = {name: self.headers[name] for name in FORWARDED if self.headers.get(name)}
@@ -69,6 +73,8 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
         try:
             variant, reply = endpoint.invoke(body, headers, target)
         except hosting.UnknownVariant:
+            if target is None:
+                return self._not_found()
             return error("ValidationError", 400, message=f"Variant {target} not found for endpoint {self._name}.")
         if reply.status != 200:
             return model_error(self._name, reply)
@@ -76,6 +82,7 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
         return 200, {"Content-Type": "application/octet-stream", **kept, "x-Amzn-Invoked-Production-Variant": variant}, reply.body
 
     def invoke_endpoint_async(self) -> Answer:
+        """Not here."""
         return error("NotImplemented", 501, message="The local AWS has no asynchronous inference: use InvokeEndpoint.")
 
 

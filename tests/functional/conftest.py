@@ -29,15 +29,6 @@ def aws(local_aws):
 
 
 @pytest.fixture(scope="session")
-def serving_aws(tmp_path_factory):
-    from serving_harness import ServingAws
-
-    aws = ServingAws(tmp_path_factory.mktemp("aws"))
-    yield aws
-    aws.stop()
-
-
-@pytest.fixture(scope="session")
 def jobs(local_aws):
     """Small training jobs from a script's text."""
     from training_jobs import Jobs

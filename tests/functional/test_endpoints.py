@@ -4,9 +4,14 @@ import io
 import json
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
+from test_functions import Functions
+
+from opml.localaws import lifecycle
 
 JPEG = b"\xff\xd8\xff\xe0 not much of an image"
 
@@ -104,8 +109,8 @@ class Hosting:
 
 
 @pytest.fixture(scope="module")
-def hosting(serving_aws):
-    made = Hosting(serving_aws)
+def hosting(served):
+    made = Hosting(served)
     made.endpoint("dogs", archive(answer_json='{"breed": "Affenpinscher"}', code__inference_py=HANDLERS), count=2)
     yield made
     for name in made.names:
@@ -132,8 +137,6 @@ def test_the_answer_names_the_variant_and_keeps_custom_attributes(hosting):
 
 
 def test_the_least_busy_instance_answers(hosting):
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(8) as pool:
         seen = {answer["pid"] for answer in pool.map(lambda _: hosting.invoke("dogs", b"{}"), range(40))}
     assert len(seen) == 2
@@ -286,8 +289,6 @@ def test_a_deleted_endpoint_leaves_no_process(hosting):
 
 
 def running(pid: int) -> bool:
-    import psutil
-
     return psutil.pid_exists(pid)
 
 
@@ -346,3 +347,14 @@ def test_tags_given_at_creation_are_listed_and_can_be_changed(hosting):
     endpoint = hosting.sagemaker.describe_endpoint(EndpointName="dogs")["EndpointArn"]
     assert hosting.sagemaker.list_tags(ResourceArn=endpoint)["Tags"] == []
     assert "does not exist" in hosting.refusal("list_tags", ResourceArn=arn.replace("tagged", "none"))
+
+
+def test_the_end_of_the_server_is_the_end_of_endpoints_and_functions(served, tmp_path):
+    local = lifecycle.start(register=False)
+    aws = type(served)(local, tmp_path)
+    hosting, functions = Hosting(aws), Functions(aws)
+    hosting.endpoint("last", archive(answer_json="{}", code__inference_py=HANDLERS))
+    functions.create("last")
+    pids = [hosting.invoke("last", b"{}")["pid"], functions.call("last")["pid"]]
+    local.stop()
+    assert not any(running(pid) for pid in pids)

@@ -7,6 +7,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -82,8 +83,8 @@ class Functions:
 
 
 @pytest.fixture(scope="module")
-def functions(serving_aws):
-    made = Functions(serving_aws)
+def functions(served):
+    made = Functions(served)
     made.create("plain", Environment={"Variables": {"OWN": "value"}})
     yield made
     for found in made.client.list_functions()["Functions"]:
@@ -208,8 +209,6 @@ def test_a_dry_run_runs_nothing(functions):
 
 
 def test_a_deleted_function_leaves_no_process(functions):
-    import psutil
-
     functions.create("short-lived")
     pid = functions.call("short-lived")["pid"]
     functions.client.delete_function(FunctionName="short-lived")

@@ -1,0 +1,35 @@
+"""What the tests of endpoints, functions and the door share: clients of the running local AWS."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+from opml.localaws.lifecycle import LocalAws
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running local AWS with clients that do not retry, so that a test sees the first answer."""
+
+    local: LocalAws
+    folder: Path  # for what functions and handlers leave
+
+    @property
+    def bucket(self) -> str:
+        """The account's default bucket."""
+        return self.local.bucket
+
+    @property
+    def role_arn(self) -> str:
+        """The account's default role."""
+        return self.local.role_arn
+
+    def client(self, name: str, **config):
+        """A boto3 client; ``config`` goes to botocore's Config."""
+        return boto3.client(
+            name, endpoint_url=self.local.endpoint_url, region_name=self.local.region,
+            aws_access_key_id=self.local.access_key_id, aws_secret_access_key=self.local.secret_access_key,
+            config=Config(retries={"total_max_attempts": 1}, signature_version="s3v4" if name == "s3" else None, **config),
+        )  # fmt: skip
