@@ -29,6 +29,14 @@ def aws(local_aws):
 
 
 @pytest.fixture(scope="session")
+def served(local_aws, tmp_path_factory):
+    """Clients of that server that do not retry, and a folder for what functions and handlers leave."""
+    from served import Served
+
+    return Served(local_aws, tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="session")
 def jobs(local_aws):
     """Small training jobs from a script's text."""
     from training_jobs import Jobs
