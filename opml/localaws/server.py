@@ -23,6 +23,7 @@ from opml.localaws import procs, statefile
 from opml.localaws.settings import PACKAGE_ROOT, settings
 
 LOOK_AGAIN = 0.5  # seconds; a signal may be delivered to another thread than the one that waits, which then sees it this much later
+HUNG = 6.0  # seconds for an orderly end
 WARM = ("s3", "sts", "iam", "sagemaker", "logs")  # services whose first call would otherwise be slow
 
 
@@ -43,8 +44,6 @@ def main(argv: list[str] | None = None) -> int:
         threading.Thread(target=_watch_idleness, args=(gate, args.idle_minutes * 60, ending), daemon=True, name="idle").start()
     while not ending.wait(LOOK_AGAIN):
         continue
-    server.shutdown()
-    server.server_close()
     _end(reaper)
     return 0
 
@@ -143,6 +142,12 @@ def _watch_idleness(gate, seconds: float, ending: Ending) -> None:
             return
 
 
+def _exit_after(seconds: float) -> None:
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
 def _start_reaper() -> subprocess.Popen:
     env = {**procs.clean_env(), "PYTHONPATH": str(PACKAGE_ROOT)}
     env.pop(procs.OWNED_BY)
@@ -153,6 +158,8 @@ def _start_reaper() -> subprocess.Popen:
 
 
 def _end(reaper: subprocess.Popen) -> None:
+    """Take down what was started; requests still being answered end with this process, and a hung clean-up is left to the reaper."""
+    _exit_after(HUNG)
     procs.close()
     procs.end_all()
     procs.sweep(settings.server_id, settings.root)
