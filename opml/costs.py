@@ -49,7 +49,6 @@ PRICES: dict[str, Price] = {
     "ml.m5.xlarge": Price(4, 16, 0.230, "training, endpoint"),
     "ml.m5.2xlarge": Price(8, 32, 0.461, "training, endpoint"),
     "ml.m7i.xlarge": Price(4, 16, 0.242, "training, endpoint"),
-    "ml.c5.xlarge": Price(4, 8, 0.204, "training, endpoint"),
     "ml.c7i.xlarge": Price(4, 8, 0.214, "training, endpoint"),
     "ml.g4dn.xlarge": Price(4, 16, 0.736, "training; one T4 GPU, 16 GB; quota 0 in new accounts"),
     "ml.g6.xlarge": Price(4, 16, 1.127, "training; one L4 GPU, 24 GB"),

@@ -234,7 +234,7 @@ def run_here(folder: str | Path, config: TrainConfig, *, stream: bool = True) ->
     folder = Path(folder)
     weights = str(Path(config.weights).resolve()) if Path(config.weights).is_file() else config.weights
     flags = _flags(config, data=str(Path(config.data).resolve()), weights=weights, model_dir="model", output_dir="output")
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {"PYTHONUNBUFFERED": "1", "GOMP_SPINCOUNT": "1000"}
     started, log = time.perf_counter(), []
     command = [sys.executable, "ec2train.py", *flags]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:

@@ -152,7 +152,7 @@ def search_space() -> dict:
     from sagemaker.tuner import CategoricalParameter, ContinuousParameter
 
     return {
-        "learning_rate": ContinuousParameter(1e-4, 1e-2, scaling_type="Logarithmic"),
+        "learning_rate": ContinuousParameter(3e-4, 3e-3, scaling_type="Logarithmic"),
         "batch_size": CategoricalParameter([16, 32]),
     }
 

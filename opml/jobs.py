@@ -24,14 +24,24 @@ def _of_this_run(aws: Aws, arn: str) -> bool:
 
 
 def find_training_job(aws: Aws, what: str = "train") -> str | None:
-    """The newest completed training job of this run and name, or None."""
+    """The newest completed training job of this run and name whose model still exists, or None.
+
+    A teardown deletes the objects in S3, but the job's record stays in SageMaker for good.
+    """
     name = aws.name(what)
     pages = aws.client("sagemaker").get_paginator("list_training_jobs").paginate(NameContains=name, StatusEquals="Completed")
     jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
     for job in sorted(jobs, key=lambda job: job["CreationTime"], reverse=True):
-        if re.match(re.escape(name) + r"-\d{4}-\d\d-\d\d-", job["TrainingJobName"]) and _of_this_run(aws, job["TrainingJobArn"]):
+        ours = re.match(re.escape(name) + r"-\d{4}-\d\d-\d\d-", job["TrainingJobName"]) and _of_this_run(aws, job["TrainingJobArn"])
+        if ours and _has_model(aws, job["TrainingJobName"]):
             return job["TrainingJobName"]
     return None
+
+
+def _has_model(aws: Aws, job_name: str) -> bool:
+    uri = describe_job(aws, job_name).get("ModelArtifacts", {}).get("S3ModelArtifacts") or "s3:///"
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bool(key) and aws.client("s3").list_objects_v2(Bucket=bucket, Prefix=key)["KeyCount"] > 0
 
 
 def model_data_of(aws: Aws, job_name: str) -> str:

@@ -116,3 +116,19 @@ def ensure_role(aws: Aws, name: str, trust: dict, policy: dict) -> str:
     iam.put_role_policy(RoleName=name, PolicyName="opml", PolicyDocument=json.dumps(policy))
     iam.get_waiter("role_exists").wait(RoleName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
     return role["Role"]["Arn"]
+
+
+def delete_role(aws: Aws, name: str) -> None:
+    """Take everything from a role that holds it, then delete it."""
+    iam = aws.client("iam")
+    for policy in _listed(iam, "list_attached_role_policies", "AttachedPolicies", name):
+        iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
+    for policy in _listed(iam, "list_role_policies", "PolicyNames", name):
+        iam.delete_role_policy(RoleName=name, PolicyName=policy)
+    for profile in _listed(iam, "list_instance_profiles_for_role", "InstanceProfiles", name):
+        iam.remove_role_from_instance_profile(RoleName=name, InstanceProfileName=profile["InstanceProfileName"])
+    iam.delete_role(RoleName=name)
+
+
+def _listed(iam, operation: str, key: str, role: str) -> list:
+    return [item for page in iam.get_paginator(operation).paginate(RoleName=role) for item in page[key]]

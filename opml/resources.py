@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 
-from opml import costs, scaling, security
+from opml import costs, policies, scaling, security
 from opml.errors import OpmlError
 
 if TYPE_CHECKING:
@@ -210,17 +210,6 @@ def _roles(aws: Aws) -> Iterator[Resource]:
             yield Resource("IAM role", name)
 
 
-def _delete_role(aws: Aws, found: Resource) -> None:
-    iam, name = aws.client("iam"), found.name
-    for policy in _pages(iam, "list_attached_role_policies", "AttachedPolicies", RoleName=name):
-        iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
-    for policy in _pages(iam, "list_role_policies", "PolicyNames", RoleName=name):
-        iam.delete_role_policy(RoleName=name, PolicyName=policy)
-    for profile in _pages(iam, "list_instance_profiles_for_role", "InstanceProfiles", RoleName=name):
-        iam.remove_role_from_instance_profile(RoleName=name, InstanceProfileName=profile["InstanceProfileName"])
-    iam.delete_role(RoleName=name)
-
-
 def _policies(aws: Aws) -> Iterator[Resource]:
     iam = aws.client("iam")
     for item in _pages(iam, "list_policies", "Policies", Scope="Local"):
@@ -270,7 +259,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("model", _models, lambda aws, r: aws.client("sagemaker").delete_model(ModelName=r.name)),
     Kind("log group", _log_groups, lambda aws, r: aws.client("logs").delete_log_group(logGroupName=r.name)),
-    Kind("IAM role", _roles, _delete_role),
+    Kind("IAM role", _roles, lambda aws, r: policies.delete_role(aws, r.name)),
     Kind("IAM policy", _policies, lambda aws, r: aws.client("iam").delete_policy(PolicyArn=r.ref)),
     Kind("S3 objects", _objects, _delete_objects),
 )

@@ -11,6 +11,7 @@ What could not be read is a finding too, of severity ``unknown``: unknown is not
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -21,7 +22,17 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 
-from opml.policies import allow, endpoint_arn, ensure_role, instance_policy, lambda_policy, policy_document, training_policy, trust_policy
+from opml.policies import (
+    allow,
+    delete_role,
+    endpoint_arn,
+    ensure_role,
+    instance_policy,
+    lambda_policy,
+    policy_document,
+    training_policy,
+    trust_policy,
+)
 
 if TYPE_CHECKING:
     from opml.aws import Aws
@@ -41,6 +52,7 @@ __all__ = [
     "instance_policy",
     "lambda_policy",
     "plant_sins",
+    "remove_sins",
     "review",
     "training_policy",
     "trust_policy",
@@ -320,6 +332,16 @@ def plant_sins(aws: Aws) -> list[str]:
     iam.attach_role_policy(RoleName=aws.name("sin-full-access"), PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerFullAccess")
     idle = ensure_role(aws, aws.name("sin-never-used"), NOBODY, harmless)
     return [tempting, idle, _plant_orphan(aws)]
+
+
+def remove_sins(aws: Aws) -> None:
+    """Take away what :func:`plant_sins` made; what is gone already is fine."""
+    iam = aws.client("iam")
+    for what in ("sin-full-access", "sin-never-used"):
+        with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+            delete_role(aws, aws.name(what))
+    with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+        iam.delete_policy(PolicyArn=f"arn:aws:iam::{aws.account}:policy/service-role/{aws.name('sin-orphan')}")
 
 
 def _plant_orphan(aws: Aws) -> str:

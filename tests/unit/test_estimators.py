@@ -148,6 +148,15 @@ def test_a_run_without_jobs_or_endpoint_finds_none(aws):
     assert estimators.find_training_job(aws, "train") is None and estimators.find_endpoint(aws) is None
 
 
+def test_a_job_whose_model_was_torn_down_is_not_found(aws, monkeypatch):  # its record stays in SageMaker for good
+    monkeypatch.setattr(
+        jobs, "describe_job", lambda aws, name: {"ModelArtifacts": {"S3ModelArtifacts": aws.uri("jobs", name, "model.tar.gz")}}
+    )
+    assert not jobs._has_model(aws, "train-1")
+    aws.client("s3").put_object(Bucket=aws.bucket, Key=aws.uri("jobs", "train-1", "model.tar.gz").partition(f"{aws.bucket}/")[2], Body=b"x")
+    assert jobs._has_model(aws, "train-1")
+
+
 def put_log(aws, stream, lines):
     logs = aws.client("logs")
     logs.create_log_stream(logGroupName=jobs.LOG_GROUP, logStreamName=stream)

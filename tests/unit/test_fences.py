@@ -12,12 +12,18 @@ ROOMS = {
     "gate": {"aws"},
     "commands": {"commands"},
     "control": {
-        "costs", "ec2", "estimators", "functions", "normalise", "plots", "rehearsal", "resources", "rules", "scaling", "security",
+        "costs", "ec2", "estimators", "functions", "jobs", "normalise", "plots", "policies", "rehearsal", "resources", "rules", "scaling",
+        "security", "staging",
     },
     "cargo": {"core"},
     "basement": {"localaws"},
 }  # fmt: skip
-REFUSE = "import os, sys\nos.environ['AWS_DEFAULT_REGION'] = 'us-east-1'  # as in every Lambda function\nfor name in {names!r}:\n    sys.modules[name] = None\nimport {module}\n"
+REFUSE = """import os, sys
+os.environ["AWS_DEFAULT_REGION"] = "us-east-1"  # as in every Lambda function
+for name in {names!r}:
+    sys.modules[name] = None
+import {module}
+"""
 
 
 def imports_without(module, *names):

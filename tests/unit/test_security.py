@@ -182,3 +182,10 @@ def test_a_refused_read_becomes_a_finding_and_the_review_goes_on(aws, monkeypatc
 def test_an_empty_account_gives_an_empty_table_with_its_columns(aws):
     found = security.review(security.collect(aws))
     assert found.empty and "severity" in found.columns
+
+
+def test_removed_sins_are_found_no_more_and_removing_twice_is_fine(aws):
+    security.plant_sins(aws)
+    for _ in range(2):
+        security.remove_sins(aws)
+    assert not [finding for finding in security.check_wildcards(security.collect(aws)) if "-sin-" in finding.subject]
