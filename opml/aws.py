@@ -118,10 +118,13 @@ def world_of_its_own(target: str) -> Iterator[None]:
 
 
 def _local(run_id: str) -> Aws:
+    import boto3
+
     from opml.localaws import client, lifecycle
 
     local = lifecycle.find_or_start()
     client.apply(local)
+    boto3.setup_default_session()  # one made before would keep the credentials that it read then
     client.tune_sdk(local)
     return Aws("local", local.region, local.account, local.role_arn, local.bucket, run_id)
 

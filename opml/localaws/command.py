@@ -70,7 +70,7 @@ def status(_args: argparse.Namespace) -> int:
     if local is None:
         print(f"The local AWS is not running. Start it: {lifecycle.STARTER}")
         return NOT_RUNNING
-    processes = [psutil.Process(local.pid), psutil.Process(local.reaper_pid), *procs.marked(local.server_id)]
+    processes = [psutil.Process(local.reaper_pid), *procs.marked(local.server_id)]
     print(f"endpoint   {local.endpoint_url}")
     print(f"since      {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(local.started))} ({_spell(lifecycle.uptime(local))})")
     for line in _work(local):

@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import json
 import os
+import secrets
 import select
 import shutil
 import subprocess
@@ -150,9 +151,9 @@ def _spawn(root: Path, *, register: bool, owned: bool, idle_minutes: float) -> s
 
 
 def _server_env() -> dict[str, str]:
-    """The user's environment without AWS settings (moto and jobs must not see real keys) and without the mark of another server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_")) and name != OWNED_BY}
-    return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONUNBUFFERED": "1"}
+    """The user's environment without AWS settings (moto and jobs must not see real keys) and under a mark of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))}
+    return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "PYTHONUNBUFFERED": "1", OWNED_BY: secrets.token_hex(8)}
 
 
 def _ready_word(child: subprocess.Popen, root: Path) -> dict:

@@ -81,7 +81,10 @@ def end_all(grace: float = 1.0) -> None:
 
 
 def marked(server_id: str, *, but: Iterable[int] = ()) -> list[psutil.Process]:
-    """The live processes of this user that carry the server's mark, whatever session or parent they have."""
+    """The live processes of this user that carry the server's mark, whatever session or parent they have.
+
+    The server carries it too: a child that it had just forked when it was killed has the server's environment until it runs its program.
+    """
     found = []
     for process in psutil.process_iter():
         try:

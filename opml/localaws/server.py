@@ -6,7 +6,6 @@ else. However it ends, its reaper ends what it started.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import select
@@ -33,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     ending = Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.ask())
-    settings.root = Path(args.root)
+    settings.root, settings.server_id = Path(args.root), os.environ[procs.OWNED_BY]
     reaper = _start_reaper()
     server, gate = _build(args.port)
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True, name="http").start()
@@ -44,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         threading.Thread(target=_watch_idleness, args=(gate, args.idle_minutes * 60, ending), daemon=True, name="idle").start()
     while not ending.wait(LOOK_AGAIN):
         continue
-    _end(reaper)
+    _end()
     return 0
 
 
@@ -157,16 +156,13 @@ def _start_reaper() -> subprocess.Popen:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=env, cwd="/", start_new_session=True)
 
 
-def _end(reaper: subprocess.Popen) -> None:
-    """Take down what was started; requests still being answered end with this process, and a hung clean-up is left to the reaper."""
+def _end() -> None:
+    """Take down what was started. What is still being answered ends with this process; the reaper then sweeps once more."""
     _exit_after(HUNG)
     procs.close()
     procs.end_all()
     procs.sweep(settings.server_id, settings.root)
     statefile.remove(settings.server_id)
-    reaper.stdin.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        reaper.wait(5)
 
 
 if __name__ == "__main__":

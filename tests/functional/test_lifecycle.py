@@ -74,7 +74,9 @@ def owner(state_home):
 @pytest.mark.parametrize("how", ["owner killed", "owner interrupted", "server killed", "server terminated"])
 def test_nothing_is_left_ten_seconds_after(owner, state_home, how):
     process, word = owner
-    assert eventually(lambda: len(procs.marked(word["server_id"])) == 4)  # two instances, each with a child in a session of its own
+    assert eventually(
+        lambda: len(procs.marked(word["server_id"])) == 5
+    )  # the server and two instances, each with a child in a session of its own
     number = {"killed": signal.SIGKILL, "interrupted": signal.SIGINT, "terminated": signal.SIGTERM}[how.split()[1]]
     os.kill(word["pid"] if how.startswith("server") else process.pid, number)
     assert eventually(lambda: is_gone(word)), procs.marked(word["server_id"])
