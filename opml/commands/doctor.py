@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from datetime import date
 from importlib import metadata
 
-from opml.estimators import IMAGES, REPOSITORY
+from opml.estimators import IMAGES
+from opml.staging import REPOSITORY
 
 SDK_V2_ENDS = date(2027, 7, 6)
 NEEDED_GB = 2.0
