@@ -91,9 +91,19 @@ def connect(target: str = "local", run_id: str = "first") -> Aws:
         raise BadInput(f"unknown target {target!r}: choose one of {', '.join(TARGETS)}")
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", run_id):
         raise BadInput(f"run_id must be 1 to 20 lower-case letters, digits and inner hyphens, not {run_id!r}")
-    for chatty in ("sagemaker.config", "sagemaker.telemetry", "botocore"):  # where they look for settings is no news
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    _hush()
     return _local(run_id) if target == "local" else _account(run_id)
+
+
+def _hush() -> None:
+    """Keep out of the log what is no news: where settings were looked for, and that a job which has not run has no model."""
+    for chatty in ("sagemaker.config", "sagemaker.telemetry", "botocore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("sagemaker").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("No finished training job found")  # the tuner looks, before there is one
 
 
 @contextmanager

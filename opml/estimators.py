@@ -14,7 +14,7 @@ from opml.core.config import TrainConfig
 from opml.core.metrics import METRICS, VALID_LOSS
 from opml.errors import BadInput, NotFound, OpmlError
 from opml.jobs import endpoint_status, find_endpoint, find_training_job, job_log, metric_history, model_data_of, wait_for_job
-from opml.staging import ensure_data, stage_source, upload_sample
+from opml.staging import ensure_data, stage_source, upload, upload_sample
 
 if TYPE_CHECKING:
     from sagemaker.predictor import Predictor
@@ -42,6 +42,7 @@ __all__ = [
     "pytorch_model",
     "search_space",
     "stage_source",
+    "upload",
     "upload_sample",
     "wait_for_job",
 ]

@@ -84,6 +84,29 @@ def _upload(aws: Aws, folder: Path, origin: dict) -> str:
     return aws.uri("data")
 
 
+def upload(aws: Aws, path: str | Path, *parts: str) -> str:
+    """Send a file, or all files of a folder, to a place under the run's prefix in S3.
+
+    Returns
+    -------
+    str
+        The S3 URI of the file, or of the folder: ``aws.uri(*parts)``, followed by the file's name for a file.
+
+    Raises
+    ------
+    BadInput
+        There is no such file or folder.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BadInput(f"there is no file or folder {path} to upload")
+    top = path.parent if path.is_file() else path
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+    for file in files:
+        aws.client("s3").upload_file(str(file), aws.bucket, _key(aws, *parts, *file.relative_to(top).parts))
+    return aws.uri(*parts, path.name) if path.is_file() else aws.uri(*parts)
+
+
 def digest(folder: str | Path) -> str:
     """A fingerprint of a data folder: names and sizes of its files."""
     folder = Path(folder)
