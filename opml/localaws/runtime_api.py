@@ -3,6 +3,7 @@
 import json
 from urllib.parse import unquote
 
+from moto.sagemaker import urls as sagemaker_urls
 from moto.sagemakerruntime import urls
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
@@ -11,6 +12,7 @@ from opml.localaws.settings import settings
 
 LARGEST_BODY = 6_291_456  # bytes; BodyBlob in the API's model
 FORWARDED = ("Content-Type", "Accept", "X-Amzn-SageMaker-Custom-Attributes")
+STREAM_PATH = "{0}/endpoints/(?P<name>[^/]+)/invocations-response-stream$"
 TIMED_OUT = (
     "Your invocation timed out while waiting for a response from container primary. Review the latency metrics for each container in "
     "Amazon CloudWatch, resolve the issue, and try again."
@@ -85,8 +87,13 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
         """Not here."""
         return error("NotImplemented", 501, message="The local AWS has no asynchronous inference: use InvokeEndpoint.")
 
+    def invoke_endpoint_with_response_stream(self) -> Answer:
+        """Not here."""
+        return error("NotImplemented", 501, message="The local AWS has no response streams yet: use InvokeEndpoint.")
+
 
 def install() -> None:
     """Put our response class in the place of moto's; call before the first request."""
     for path in urls.url_paths:
         urls.url_paths[path] = SageMakerRuntime.dispatch
+    sagemaker_urls.url_paths[STREAM_PATH] = SageMakerRuntime.dispatch  # moto takes only what ends with "invocations" for the runtime's

@@ -133,12 +133,6 @@ class TrainingMixin:
         entries.sort(key=_trial_order(self._get_param("SortBy")), reverse=self._descending("Ascending"))
         return self._page("TrainingJobSummaries", entries)
 
-    def add_tags(self) -> ActionResult:
-        """Add tags; one whose key is there already takes its place (moto would keep both)."""
-        keys = [tag["Key"] for tag in self._get_param("Tags")]
-        self.sagemaker_backend.delete_tags(self._get_param("ResourceArn"), keys)
-        return super().add_tags()
-
     def _wanted(self, job: FakeTrainingJob) -> bool:
         """Whether a job passes the request's filters."""
         get = self._get_param
