@@ -263,10 +263,3 @@ def test_account_settings_show_the_pool_and_reservations_leave_a_hundred(functio
     said = functions.refused("put_function_concurrency", FunctionName="greedy", ReservedConcurrentExecutions=950)["Error"]
     assert said["Code"] == "InvalidParameterValueException"
     assert said["Message"].endswith("below its minimum value of [100].")
-
-
-def test_what_comes_later_says_so_in_the_services_format(functions):
-    config = functions.refused("put_provisioned_concurrency_config", FunctionName="plain", Qualifier="1", ProvisionedConcurrentExecutions=1)
-    url = functions.refused("create_function_url_config", FunctionName="plain", AuthType="AWS_IAM")
-    for said in (config, url):
-        assert (said["Error"]["Code"], said["ResponseMetadata"]["HTTPStatusCode"]) == ("NotImplemented", 501)

@@ -1,0 +1,43 @@
+"""docs/local-aws.md, asked of the running server: what is said to answer 501 does."""
+
+import re
+from pathlib import Path
+
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError
+
+PAGE = (Path(__file__).parents[2] / "docs" / "local-aws.md").read_text()
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "501" in line]
+SERVICES = ("sagemaker", "sagemaker-runtime", "lambda", "application-autoscaling", "iam", "cloudtrail")
+VALUES = {"string": "arn:aws:iam::123456789012:role/x", "integer": 1, "boolean": True, "blob": b"{}"}
+REAL = {"Invoke", "AssumeRole"}  # named in such a row, and there
+
+
+def missing() -> list[tuple[str, str]]:
+    """(service, operation) of all that the page says to answer 501."""
+    model = botocore.session.get_session().get_service_model
+    named = set(re.findall(r"`([A-Z]\w+)`", "\n".join(ROWS))) - REAL
+    return sorted((service, name) for service in SERVICES for name in model(service).operation_names if name in named)
+
+
+def filled(shape) -> object:
+    """The smallest value of a shape that passes botocore's own validation, but for lengths and patterns."""
+    if shape.type_name == "structure":
+        return {name: filled(shape.members[name]) for name in shape.required_members}
+    if shape.type_name == "list":
+        return [filled(shape.member)]
+    if getattr(shape, "enum", None):
+        return shape.enum[0]
+    return VALUES[shape.type_name]
+
+
+@pytest.mark.parametrize(("service", "operation"), missing(), ids=lambda name: name)
+def test_what_is_not_there_yet_answers_501(served, service, operation):
+    client = served.client(service, parameter_validation=False)
+    arguments = filled(client.meta.service_model.operation_model(operation).input_shape)
+    arguments |= {name: "x" for name in ("FunctionName", "EndpointName") if name in arguments}
+    with pytest.raises(ClientError) as caught:
+        client._make_api_call(operation, arguments)
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
+    assert caught.value.response["Error"]["Code"] in ("NotImplemented", "NotImplementedException")
