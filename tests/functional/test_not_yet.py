@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-import botocore.session
 import pytest
 from botocore.exceptions import ClientError
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
 
 PAGE = (Path(__file__).parents[2] / "docs" / "local-aws.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "501" in line]
@@ -14,9 +15,13 @@ VALUES = {"string": "arn:aws:iam::123456789012:role/x", "integer": 1, "boolean":
 REAL = {"Invoke", "AssumeRole"}  # named in such a row, and there
 
 
+def model(service: str) -> ServiceModel:
+    """AWS's description of a service, whatever the environment says."""
+    return ServiceModel(Loader().load_service_model(service, "service-2"))
+
+
 def missing() -> list[tuple[str, str]]:
     """(service, operation) of all that the page says to answer 501."""
-    model = botocore.session.get_session().get_service_model
     named = set(re.findall(r"`([A-Z]\w+)`", "\n".join(ROWS))) - REAL
     return sorted((service, name) for service in SERVICES for name in model(service).operation_names if name in named)
 
