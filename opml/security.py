@@ -1,4 +1,4 @@
-"""A review of the account: facts are collected once (reads only), checks are pure functions. The policies of a run are in ``policies``.
+"""A review of the account: facts are collected once (reads only), checks are pure functions.
 
 The review asks three questions of every role and customer policy:
 
@@ -11,169 +11,25 @@ What could not be read is a finding too, of severity ``unknown``: unknown is not
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 import pandas as pd
-from botocore.exceptions import BotoCoreError, ClientError
 
-from opml.policies import (
-    allow,
-    delete_role,
-    endpoint_arn,
-    ensure_role,
-    instance_policy,
-    lambda_policy,
-    policy_document,
-    training_policy,
-    trust_policy,
-)
+from opml.facts import SERVICE_LINKED, Facts, Policy, Role, collect
+from opml.policies import endpoint_arn, ensure_role, instance_policy, lambda_policy, training_policy, trust_policy
+from opml.sins import plant_sins, remove_sins
 
-if TYPE_CHECKING:
-    from opml.aws import Aws
-
+# One name for the notebooks: facts, policies and sins are rooms of their own only to keep each readable.
 __all__ = [
-    "Facts",
-    "Finding",
-    "Policy",
-    "Role",
-    "check_orphans",
-    "check_stale_roles",
-    "check_unknown",
-    "check_wildcards",
-    "collect",
-    "endpoint_arn",
-    "ensure_role",
-    "instance_policy",
-    "lambda_policy",
-    "plant_sins",
-    "remove_sins",
-    "review",
-    "training_policy",
+    "Facts", "Finding", "Policy", "Role", "check_orphans", "check_stale_roles", "check_unknown", "check_wildcards", "collect",
+    "endpoint_arn", "ensure_role", "instance_policy", "lambda_policy", "plant_sins", "remove_sins", "review", "training_policy",
     "trust_policy",
-]
+]  # fmt: skip
 
 SEVERITIES = ("high", "medium", "low", "unknown")
-SERVICE_LINKED = "/aws-service-role/"  # made and kept by AWS itself
 TOO_MUCH = ("*FullAccess", "AdministratorAccess", "PowerUserAccess")
-
-
-# --- facts ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A policy document and where it hangs: ``kind`` is aws, customer or inline; ``document`` is None if it could not be read."""
-
-    name: str
-    kind: str
-    document: dict | None = None
-    attachments: int = 1
-
-
-@dataclass(frozen=True)
-class Role:
-    """A role with its policies; ``last_used`` is None if it never was (AWS remembers 400 days)."""
-
-    name: str
-    path: str
-    created: datetime
-    last_used: datetime | None = None
-    policies: tuple[Policy, ...] = ()
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the review knows; ``None`` for a list that could not be read, and the reason in ``unknown``."""
-
-    at: datetime
-    account: str = ""
-    region: str = ""
-    roles: tuple[Role, ...] | None = ()
-    policies: tuple[Policy, ...] | None = ()
-    functions: frozenset[str] | None = frozenset()
-    endpoints: frozenset[str] | None = frozenset()
-    unknown: tuple[str, ...] = ()
-
-
-@dataclass
-class _Reader:
-    """Reads that may be refused: the refusal is written down, the review goes on."""
-
-    unknown: list[str] = field(default_factory=list)
-
-    def read(self, what: str, call, default=None):
-        try:
-            return call()
-        except (ClientError, BotoCoreError) as error:
-            self.unknown.append(f"{what}: {error}")
-            return default
-
-
-def collect(aws: Aws) -> Facts:
-    """Read roles, policies, function names and endpoint names of the account. Changes nothing.
-
-    A read that is refused (a missing permission) does not end the review: it becomes an entry of ``Facts.unknown``.
-    """
-    reader, iam = _Reader(), aws.client("iam")
-    documents: dict[str, dict | None] = {}  # an AWS policy hangs on many roles: read it once
-    names = reader.read("roles", lambda: _all(iam, "list_roles", "Roles"))
-    customer = reader.read("customer policies", lambda: _all(iam, "list_policies", "Policies", Scope="Local"))
-    functions = reader.read("functions", lambda: _all(aws.client("lambda"), "list_functions", "Functions"))
-    endpoints = reader.read("endpoints", lambda: _all(aws.client("sagemaker"), "list_endpoints", "Endpoints"))
-    roles = names if names is None else tuple(_role(iam, reader, r, documents) for r in names if not r["Path"].startswith(SERVICE_LINKED))
-    policies = customer if customer is None else tuple(_customer_policy(iam, reader, p, documents) for p in customer)
-    return Facts(
-        at=datetime.now(UTC),
-        account=aws.account,
-        region=aws.region,
-        roles=roles,
-        policies=policies,
-        functions=functions if functions is None else frozenset(f["FunctionName"] for f in functions),
-        endpoints=endpoints if endpoints is None else frozenset(e["EndpointName"] for e in endpoints),
-        unknown=tuple(reader.unknown),
-    )
-
-
-def _all(client, operation: str, key: str, **arguments) -> list[dict]:
-    return [item for page in client.get_paginator(operation).paginate(**arguments) for item in page[key]]
-
-
-def _role(iam, reader: _Reader, summary: dict, documents: dict) -> Role:
-    name = summary["RoleName"]
-    # list_roles never says when a role was last used: each one must be asked for.
-    role = reader.read(f"role {name}", lambda: iam.get_role(RoleName=name)["Role"], default=summary)
-    attached = reader.read(f"policies of {name}", lambda: _all(iam, "list_attached_role_policies", "AttachedPolicies", RoleName=name), [])
-    inline = reader.read(f"inline policies of {name}", lambda: _all(iam, "list_role_policies", "PolicyNames", RoleName=name), [])
-    policies = [_attached_policy(iam, reader, p["PolicyName"], p["PolicyArn"], documents) for p in attached]
-    for policy in inline:
-        answer = reader.read(f"policy {policy} of {name}", lambda p=policy: iam.get_role_policy(RoleName=name, PolicyName=p), {})
-        policies.append(Policy(policy, "inline", answer.get("PolicyDocument")))
-    return Role(name, role["Path"], role["CreateDate"], role.get("RoleLastUsed", {}).get("LastUsedDate"), tuple(policies))
-
-
-def _attached_policy(iam, reader: _Reader, name: str, arn: str, documents: dict) -> Policy:
-    if arn not in documents:
-        documents[arn] = reader.read(f"policy {name}", lambda: _document(iam, arn))
-    return Policy(name, "aws" if arn.startswith("arn:aws:iam::aws:") else "customer", documents[arn])
-
-
-def _customer_policy(iam, reader: _Reader, summary: dict, documents: dict) -> Policy:
-    policy = _attached_policy(iam, reader, summary["PolicyName"], summary["Arn"], documents)
-    return Policy(policy.name, "customer", policy.document, summary.get("AttachmentCount", 0))
-
-
-def _document(iam, arn: str) -> dict:
-    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-    return iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
-
-
-# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -304,52 +160,3 @@ def _statements(document: dict) -> list[dict]:
 def _listed(statement: dict, key: str) -> list[str]:
     value = statement.get(key, [])
     return [value] if isinstance(value, str) else list(value)
-
-
-# --- planted sins -----------------------------------------------------------------------------------------------------
-
-NOBODY = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
-
-
-def plant_sins(aws: Aws) -> list[str]:
-    """Make one sin for each question, so that the review has something to find. Safe in a real account, and idempotent.
-
-    The roles trust nobody (their only trust statement is a Deny), so the rights they carry cannot be used; the policy is
-    attached to nothing. All three carry the tags of this run: ``opml.resources.teardown`` removes them.
-
-    1. a role with AmazonSageMakerFullAccess;
-    2. a role that has never been used (no API can set a creation date, so it is a young one: severity low);
-    3. a policy under ``/service-role/``, as the Lambda console leaves behind, for a function that does not exist.
-
-    Returns
-    -------
-    list of str
-        The ARNs of the two roles and the policy.
-    """
-    iam = aws.client("iam")
-    harmless = policy_document(allow("ListOneBucket", ["s3:ListBucket"], [f"arn:aws:s3:::{aws.bucket}"]))
-    tempting = ensure_role(aws, aws.name("sin-full-access"), NOBODY, harmless)
-    iam.attach_role_policy(RoleName=aws.name("sin-full-access"), PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerFullAccess")
-    idle = ensure_role(aws, aws.name("sin-never-used"), NOBODY, harmless)
-    return [tempting, idle, _plant_orphan(aws)]
-
-
-def remove_sins(aws: Aws) -> None:
-    """Take away what :func:`plant_sins` made; what is gone already is fine."""
-    iam = aws.client("iam")
-    for what in ("sin-full-access", "sin-never-used"):
-        with contextlib.suppress(iam.exceptions.NoSuchEntityException):
-            delete_role(aws, aws.name(what))
-    with contextlib.suppress(iam.exceptions.NoSuchEntityException):
-        iam.delete_policy(PolicyArn=f"arn:aws:iam::{aws.account}:policy/service-role/{aws.name('sin-orphan')}")
-
-
-def _plant_orphan(aws: Aws) -> str:
-    name, path = aws.name("sin-orphan"), "/service-role/"
-    logs = f"arn:aws:logs:{aws.region}:{aws.account}:log-group:/aws/lambda/{aws.name('deleted-function')}:*"
-    document = json.dumps(policy_document(allow("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [logs])))
-    iam = aws.client("iam")
-    try:
-        return iam.create_policy(PolicyName=name, Path=path, PolicyDocument=document, Tags=aws.tags)["Policy"]["Arn"]
-    except iam.exceptions.EntityAlreadyExistsException:
-        return f"arn:aws:iam::{aws.account}:policy{path}{name}"

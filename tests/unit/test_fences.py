@@ -12,8 +12,8 @@ ROOMS = {
     "gate": {"aws"},
     "commands": {"commands"},
     "control": {
-        "costs", "ec2", "estimators", "functions", "jobs", "normalise", "plots", "policies", "rehearsal", "resources", "rules", "scaling",
-        "security", "staging",
+        "costs", "ec2", "estimators", "facts", "functions", "jobs", "kinds", "normalise", "plots", "policies", "rehearsal", "resources",
+        "rules", "scaling", "security", "sins", "staging",
     },
     "cargo": {"core"},
     "basement": {"localaws"},

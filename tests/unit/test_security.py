@@ -2,6 +2,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.exceptions import ClientError
 
 from opml import security
 from opml.security import Facts, Policy, Role
@@ -172,7 +173,7 @@ def test_sins_are_planted_once_and_nobody_can_use_them(aws):
 
 def test_a_refused_read_becomes_a_finding_and_the_review_goes_on(aws, monkeypatch):
     def refuse(*args, **kwargs):
-        raise security.ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListFunctions")
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListFunctions")
 
     monkeypatch.setattr(aws.client("lambda"), "get_paginator", refuse)
     found = security.review(security.collect(aws))
