@@ -3,19 +3,13 @@
 moto's ``FakeTrainingJob`` stays the single source of what Describe and List show; a ``Job`` moves it along.
 """
 
-import codecs
-import contextlib
 import json
 import os
-import re
 import shutil
-import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 from moto.sagemaker.models import FakeTrainingJob
@@ -23,15 +17,13 @@ from moto.sagemaker.models import FakeTrainingJob
 from opml.localaws import channels, contract, procs, state
 from opml.localaws.channels import JobFault
 from opml.localaws.settings import settings
+from opml.localaws.training_record import show_as_started
+from opml.localaws.training_worker import LOG_GROUP, REASON_LENGTH, SLOTS, Worker, end_together
 
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 DAY = 24 * 3600.0
 STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL; AWS gives 120
 FAIL_GRACE = 1.0  # the other instances of a job of which one has failed
-REASON_LENGTH = 1024  # characters of a failure reason that the API carries
-TAIL = 60  # lines of output kept for the failure reason
 TERMINAL = ("Completed", "Failed", "Stopped")
-RULES_NOT_EVALUATED = "The local AWS stores rule configurations but does not evaluate rules yet."
 
 MESSAGES = {
     "Starting": "Preparing the instances for training",
@@ -53,34 +45,6 @@ def is_busy() -> bool:
     return any(not job.done.is_set() for job in list(JOBS.values()))
 
 
-class Slots:
-    """The instances that this machine runs at one time; a job takes all of its own at once, in turn."""
-
-    def __init__(self):
-        self._free: int | None = None
-        self._turn = threading.Condition()
-
-    @contextlib.contextmanager
-    def take(self, count: int, given_up: threading.Event) -> Iterator[None]:
-        """Wait for ``count`` slots (at most as many as there are), or until the job is given up."""
-        count = min(count, settings.max_parallel_instances)
-        with self._turn:
-            if self._free is None:
-                self._free = settings.max_parallel_instances
-            while self._free < count and not given_up.is_set():
-                self._turn.wait(0.2)
-            self._free -= count
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._free += count
-                self._turn.notify_all()
-
-
-SLOTS = Slots()
-
-
 class Job:
     """Runs one training job in threads and processes; ``fake`` is what the API shows of it."""
 
@@ -89,7 +53,7 @@ class Job:
         self.lock = threading.RLock()  # status and secondary status change together
         self.stopping, self.done = threading.Event(), threading.Event()
         self.workers: list[Worker] = []
-        _show_as_started(fake, request)
+        show_as_started(fake, request)
         self._transition("Starting")
         JOBS[fake.training_job_name] = self
         threading.Thread(target=self._run, daemon=True, name=f"job {fake.training_job_name}").start()
@@ -206,14 +170,14 @@ class Job:
         deadline = time.monotonic() + (self.fake.stopping_condition or {}).get("MaxRuntimeInSeconds", DAY)
         failed, late = self._watch(deadline)
         ending = STOP_GRACE if late or self.stopping.is_set() else FAIL_GRACE
-        _end_together(self.workers, ending)
+        end_together(self.workers, ending)
         if failed is not None:
             return "Failed", failed.failure_reason()
         if self.stopping.is_set():
             return "Stopped", None
         return ("MaxRuntimeExceeded" if late else "Completed"), None
 
-    def _watch(self, deadline: float) -> tuple["Worker | None", bool]:
+    def _watch(self, deadline: float) -> tuple[Worker | None, bool]:
         """Wait until all instances are done, one has failed, the job is stopped or it is too late: (the failed one, late?)."""
         while True:
             statuses = [worker.process.poll() for worker in self.workers]
@@ -247,72 +211,6 @@ class Job:
             self.fake.model_artifacts = {"S3ModelArtifacts": f"{target}/model.tar.gz"}  # AWS names it also when there was no model
 
 
-class Worker:
-    """The process of one instance and the thread that reads its output."""
-
-    def __init__(self, job: Job, instance: contract.Instance, port: int, credentials: dict[str, str]):
-        self.job, self.instance = job, instance
-        self.command = contract.command(instance, sys.executable, port)
-        self.tail: deque[str] = deque(maxlen=TAIL)
-        self._metrics = [(entry["Name"], re.compile(entry["Regex"])) for entry in _metric_definitions(job.request)]
-        self._log = state.LogStream(LOG_GROUP, f"{job.name}/{instance.host}-{int(time.time())}")
-        self._log.write(contract.log_lines(instance))
-        extra = contract.job_environment(instance, region=settings.region, arn=job.fake.arn, endpoint_url=settings.endpoint_url, port=port)
-        wanted = {**extra, **contract.sm_environment(instance), **(job.request.get("Environment") or {}), **credentials}
-        self.process = procs.spawn(self.command, env=procs.clean_env(**wanted), cwd=instance.base / "code")
-        self._pump = threading.Thread(target=self._read, daemon=True, name=f"log {job.name} {instance.host}")
-        self._pump.start()
-
-    def end(self, grace: float) -> None:
-        """End the process if it still runs, and read its output to the end."""
-        procs.end(self.process, grace)
-        self._pump.join(10)
-
-    def _read(self) -> None:
-        decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
-        while chunk := self.process.stdout.read1(65536):
-            *lines, rest = re.split(r"[\r\n]", rest + decoder.decode(chunk))  # progress bars end their lines with \r
-            self._take([line for line in lines if line.strip()])
-        self._take([rest] if rest.strip() else [])
-
-    def _take(self, lines: list[str]) -> None:
-        self._log.write(lines)
-        self.tail.extend(lines)
-        for line in lines:
-            for name, expression in self._metrics:
-                for match in expression.finditer(line):
-                    with contextlib.suppress(ValueError, IndexError):  # not a number: as on AWS, no metric
-                        self.job.record_metric(name, float(match.group(1)))
-
-    def failure_reason(self) -> str:
-        """AWS's text: what the script wrote to ``output/failure``, else the end of its output."""
-        status = self.process.returncode
-        code = status if status > 0 else 128 - status  # a signal, as the shell counts it: SIGKILL is 137
-        written = self.instance.base / "output" / "failure"
-        text = written.read_text(errors="replace").strip() if written.is_file() else ""
-        end = f", exit code: {code}"
-        if text:
-            return f"AlgorithmError: {text[: REASON_LENGTH - len(end) - 16]}{end}"
-        command = " ".join([Path(self.command[0]).name, *self.command[1:]])[:200]
-        head, foot = f'AlgorithmError: ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "', f'"\nCommand "{command}"{end}'
-        return head + _last_words(self.tail, REASON_LENGTH - len(head) - len(foot)) + foot
-
-
-def _last_words(tail: deque[str], room: int) -> str:
-    """The end of the output that says most: from the last traceback on, else the last lines; its end if it is too long."""
-    lines = list(tail)
-    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
-    return "\n".join(lines[starts[-1] :] if starts else lines[-10:])[-room:]
-
-
-def _end_together(workers: list[Worker], grace: float) -> None:
-    threads = [threading.Thread(target=worker.end, args=(grace,)) for worker in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
 def _job_folder(name: str) -> Path:
     """A folder of the job's own; lower case, because smdebug lower-cases the paths in its configuration."""
     jobs = settings.root / "jobs"
@@ -342,36 +240,3 @@ def _channel_settings(channel: dict) -> dict:
         "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
     }  # fmt: skip
     return values | ({"ContentType": channel["ContentType"]} if channel.get("ContentType") else {})
-
-
-def _metric_definitions(request: dict) -> list[dict[str, str]]:
-    return request["AlgorithmSpecification"].get("MetricDefinitions") or []
-
-
-def _show_as_started(fake: FakeTrainingJob, request: dict) -> None:
-    """Undo moto's instant success, and show what it leaves out of the request."""
-    fake.training_job_status, fake.secondary_status = "InProgress", "Starting"
-    fake.secondary_status_transitions, fake.final_metric_data_list = [], []
-    fake.model_artifacts = fake.training_start_time = fake.training_end_time = None
-    fake.hyper_parameters = fake.hyper_parameters or {}
-    fake.output_data_config = {"KmsKeyId": "", "CompressionType": "GZIP", **request["OutputDataConfig"]}  # attach() needs KmsKeyId
-    fake.algorithm_specification = dict(request["AlgorithmSpecification"])
-    fake.environment, fake.retry_strategy = request.get("Environment"), request.get("RetryStrategy")
-    fake.profiler_config = request.get("ProfilerConfig")
-    fake.profiler_rule_configurations = request.get("ProfilerRuleConfigurations")
-    fake.profiling_status = "Disabled" if (fake.profiler_config or {"DisableProfiler": True}).get("DisableProfiler") else "Enabled"
-    fake.debug_rule_evaluation_statuses = _rule_statuses(fake, request.get("DebugRuleConfigurations"))
-    fake.profiler_rule_evaluation_statuses = _rule_statuses(fake, request.get("ProfilerRuleConfigurations"))
-
-
-def _rule_statuses(fake: FakeTrainingJob, rules: list[dict] | None) -> list[dict] | None:
-    """Configured rules are not evaluated yet, and say so; never NoIssuesFound."""
-    prefix = f"arn:aws:sagemaker:{settings.region}:{settings.account}:processing-job/{fake.training_job_name.lower()[:26]}"
-    return [
-        {
-            "RuleConfigurationName": rule["RuleConfigurationName"],
-            "RuleEvaluationJobArn": f"{prefix}-{rule['RuleConfigurationName'].lower()[:20]}-{number:08x}",
-            "RuleEvaluationStatus": "Stopped", "StatusDetails": RULES_NOT_EVALUATED, "LastModifiedTime": state.now(),
-        }
-        for number, rule in enumerate(rules or [])
-    ] or None  # fmt: skip
