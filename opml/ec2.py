@@ -6,7 +6,6 @@ Nothing here launches an instance: :func:`launch_request` returns arguments that
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from botocore.validate import ParamValidator
 
-from opml import costs
+from opml import costs, machine
 from opml.core.config import TrainConfig
 from opml.core.metrics import read_history
 from opml.errors import BadInput, OpmlError
@@ -210,10 +209,6 @@ class CompletedRun:
         return pd.DataFrame(read_history("\n".join(self.log)), columns=["metric", "value", "epoch"])
 
 
-# What a program needs of the machine. No AWS_*, no SM_*: the script must not notice that it does not run on EC2.
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TORCH_HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "OPML_OWNED_BY")
-
-
 def run_here(folder: str | Path, config: TrainConfig, *, stream: bool = True) -> CompletedRun:
     """Run ``ec2train.py`` as a process in the staged folder, from a clean environment, as the instance would.
 
@@ -234,7 +229,7 @@ def run_here(folder: str | Path, config: TrainConfig, *, stream: bool = True) ->
     folder = Path(folder)
     weights = str(Path(config.weights).resolve()) if Path(config.weights).is_file() else config.weights
     flags = _flags(config, data=str(Path(config.data).resolve()), weights=weights, model_dir="model", output_dir="output")
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {"PYTHONUNBUFFERED": "1", "GOMP_SPINCOUNT": "1000"}
+    environment = machine.environment("OPML_OWNED_BY") | {"GOMP_SPINCOUNT": "1000"}
     started, log = time.perf_counter(), []
     command = [sys.executable, "ec2train.py", *flags]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:

@@ -14,11 +14,11 @@ from botocore.exceptions import ClientError
 
 from opml import security
 from opml.errors import BadInput, NotFound, OpmlError
+from opml.staging import REPOSITORY
 
 if TYPE_CHECKING:
     from opml.aws import Aws
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 RUNTIME = "python3.12"
 HANDLER = "lambda_function.lambda_handler"
 LOG_DAYS = 14

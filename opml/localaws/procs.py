@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import psutil
 
+from opml import machine
 from opml.localaws.settings import OWNED_BY, settings
-
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TORCH_HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE", "OMP_NUM_THREADS")
 
 _running: set[subprocess.Popen] = set()
 _lock = threading.Lock()
@@ -27,8 +26,7 @@ class Closing(RuntimeError):
 
 def clean_env(**extra: str) -> dict[str, str]:
     """The environment of a child: what programs need of the machine, nothing of the user's secrets, and our mark."""
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return {**kept, "PYTHONUNBUFFERED": "1", **extra, OWNED_BY: settings.server_id}
+    return {**machine.environment(), **extra, OWNED_BY: settings.server_id}
 
 
 def spawn(command: Sequence[str], *, env: dict[str, str], cwd: str | os.PathLike, **options) -> subprocess.Popen:
