@@ -1,5 +1,6 @@
 """The rooms of docs/architecture.md: who may call whom. The contracts themselves stand in pyproject.toml."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,9 @@ def test_the_package_itself_imports_nothing():
 @pytest.mark.parametrize("module", ["opml.core.config", "opml.core.metrics"])
 def test_settings_and_metrics_need_the_standard_library_only(module):
     assert imports_without(module, "torch", "numpy", "PIL", "boto3", "sagemaker").returncode == 0
+
+
+def test_the_page_of_the_architecture_names_every_module():
+    page = set(re.findall(r"`(?:opml/|core/)?([\w/]+?)(?:\.py|/)?`", (ROOT / "docs" / "architecture.md").read_text()))
+    modules = {path.stem for folder in ("opml", "opml/localaws") for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    assert modules - page == set()
