@@ -41,3 +41,12 @@ def test_a_python_that_cannot_work_gets_one_sentence(tmp_path):
 def test_ci_runs_the_command_of_the_readme():
     assert "exec make test" in (ROOT / ".ci/run").read_text()
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def test_every_package_and_every_data_file_is_installed():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = sorted(path.parent for path in (ROOT / "opml").rglob("__init__.py"))
+    data = [path for folder in folders for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")]
+    assert setuptools["packages"] == [".".join(folder.relative_to(ROOT).parts) for folder in folders]
+    listed = [ROOT.joinpath(*package.split(".")) / name for package, names in setuptools["package-data"].items() for name in names]
+    assert sorted(data) == sorted(listed)
