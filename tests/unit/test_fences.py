@@ -42,12 +42,6 @@ def test_the_corridors_are_kept():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("door", ["hpo", "ec2train"])
-def test_the_doors_need_neither_sagemaker_nor_boto3(door):
-    done = imports_without(door, "sagemaker", "boto3", "botocore", "moto", "pandas")
-    assert done.returncode == 0, done.stderr
-
-
 def test_the_function_needs_neither_opml_nor_third_parties():
     done = imports_without("lambda_function", "opml", "requests", "torch", "sagemaker", "numpy", "PIL")
     assert done.returncode == 0, done.stderr
