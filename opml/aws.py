@@ -99,7 +99,7 @@ def _hush() -> None:
     """Keep out of the log what is no news: where settings were looked for, and that a job which has not run has no model."""
     for chatty in ("sagemaker.config", "sagemaker.telemetry", "botocore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.getLogger("sagemaker").addFilter(_is_news)
+    logging.getLogger("sagemaker.estimator").addFilter(_is_news)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

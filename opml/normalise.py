@@ -16,6 +16,11 @@ NOISE = (
     (re.compile(r"\b0x[0-9a-f]{6,}\b"), "0x..."),
     (re.compile(r"\b127\.0\.0\.1:\d+"), "127.0.0.1:<port>"),
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
+    (re.compile(r"\b\d{4}-\d\d-\d\d[- ]\d\d[-:]\d\d[-:]\d\d(?:-\d{3})?\b"), "<time>"),
+    (re.compile(r"\bsagemaker-[a-z0-9-]+-\d{12}\b"), "<bucket>"),
+    (re.compile(r"(?<=ExecutionRole-)\d{8}T\d{6}"), "<time>"),
+    (re.compile(r"\d+ images/s, about \d+ s left"), "<rate>"),
+    (re.compile(r"((?:Training|Billable) seconds:|done in) [\d.]+"), r"\1 <n>"),
 )
 
 

@@ -54,7 +54,7 @@ def sample_grid(folder: str | Path, split: str = "train", columns: int = 5, rows
 
 
 def learning_curves(history: pd.DataFrame, kind: str = "loss") -> Axes:
-    """Training and validation over the epochs, each line named at its end.
+    """Training and validation over the epochs, each line named at its end; losses on a log scale, because the first ones dwarf the rest.
 
     Parameters
     ----------
@@ -72,12 +72,15 @@ def learning_curves(history: pd.DataFrame, kind: str = "loss") -> Axes:
     if chosen.empty:
         raise BadInput(f"the history has no {kind}: it has {', '.join(sorted(set(history['metric']))) or 'nothing'}")
     axes = _axes()
-    for colour, (name, values) in zip(COLOURS, chosen.groupby("metric", sort=False), strict=False):
+    curves = sorted(chosen.groupby("metric"), key=lambda curve: curve[1]["value"].iloc[-1])
+    for colour, side, (name, values) in zip(COLOURS, ("top", "bottom"), curves, strict=False):
         axes.plot(values["epoch"], values["value"], color=colour, marker="o", markersize=3)
-        axes.annotate(f" {name}", (values["epoch"].iloc[-1], values["value"].iloc[-1]), color=colour, va="center")
-    axes.set(xlabel="epoch", ylabel={"loss": "cross-entropy (nats)", "accuracy": "accuracy (share)"}.get(kind, kind), ylim=(0, None))
+        axes.annotate(f"  {name}", (values["epoch"].iloc[-1], values["value"].iloc[-1]), color=colour, va=side)
+    axes.set(xlabel="epoch", ylabel={"loss": "cross-entropy (nats)", "accuracy": "accuracy (share)"}.get(kind, kind))
+    axes.set(**{"yscale": "log"} if kind == "loss" else {"ylim": (0, 1.05)})
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.margins(x=0.15)
+    axes.margins(y=0.1)
+    axes.set_xlim(chosen["epoch"].min() - 0.3, chosen["epoch"].max() * 1.3)  # room for the names
     return axes
 
 

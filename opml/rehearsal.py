@@ -78,7 +78,12 @@ def run(args: argparse.Namespace) -> int:
     paths = select(args.only)
     given = {name: literal(value) for name, value in args.parameter}
     check_parameters(paths, given)
-    summary = Summary(args.run_id or f"r{started:%m%d%H%M%S}", args.target, started.isoformat(timespec="seconds"), versions=versions())
+    summary = Summary(
+        args.run_id or ("first" if args.commit else f"r{started:%m%d%H%M%S}"),
+        args.target,
+        started.isoformat(timespec="seconds"),
+        versions=versions(),
+    )
     folder = new_folder(args.out, started)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     parameters = {"target": args.target, "run_id": summary.run_id, **given}
@@ -177,6 +182,7 @@ def engine() -> None:
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **options):
             nb_man.cell_exception = with_error_output(nb_man.cell_exception)
+            options["coalesce_streams"] = True  # a row of progress dots, not a column
             pipes = Config({"KernelManager": {"transport": "ipc"}})  # files that only this user can open, not TCP
             try:
                 quiet = ["--log-level=CRITICAL"]  # the interrupt that ends a kernel is no news

@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import socket
+import warnings
 from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 JOIN_TIMEOUT = timedelta(minutes=10)  # instances of one job start, and have their data, minutes apart
 DEFAULT_PORT = "7777"  # what SageMaker's training toolkit uses
@@ -125,6 +127,15 @@ def copy_from_main(model: torch.nn.Module) -> None:
     if world() > 1:
         for tensor in model.state_dict().values():
             distributed.broadcast(tensor, src=0)
+
+
+def wrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The model as DDP trains it, which averages the gradients over all ranks; the model itself if there is one process."""
+    if world() == 1:
+        return model
+    with warnings.catch_warnings():  # the new name of broadcast_buffers is missing in the containers' older torch
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+        return DistributedDataParallel(model, broadcast_buffers=False)
 
 
 def average_buffers(model: torch.nn.Module) -> None:

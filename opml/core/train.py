@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 import torchvision
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 
 from opml.core import data, dist, images, metrics, model
 from opml.core.config import BadConfig, TrainConfig
@@ -70,7 +69,7 @@ class _Job:
         _be_reproducible(config.seed)
         train = self._loader("train", learn=True)
         valid, test = self._loader("valid"), self._loader("test")
-        learner = DistributedDataParallel(self.network, broadcast_buffers=False) if dist.world() > 1 else self.network
+        learner = dist.wrap(self.network)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step_size(step, config.epochs * len(train)))

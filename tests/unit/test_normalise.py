@@ -17,6 +17,15 @@ def test_what_names_the_machine_is_scrubbed():
     assert text == "~/a, <object at 0x...>, http://127.0.0.1:<port>/b, red"
 
 
+def test_the_moment_of_the_run_is_scrubbed():
+    text = "job opml-first-train-2026-11-21-03-25-47-693, 2026-11-21 03:25:48 Starting; 96 images/s, about 19 s left; done in 16.7 s"
+    assert scrub(text) == "job opml-first-train-<time>, <time> Starting; <rate>; done in <n> s"
+
+
+def test_a_price_keeps_its_date():
+    assert scrub("0.115 USD/hour (prices of 2026-09-24)") == "0.115 USD/hour (prices of 2026-09-24)"
+
+
 def test_a_progress_bar_keeps_its_last_state_only():
     assert scrub("10%\r50%\r100%\ndone") == "100%\ndone"
 
