@@ -1,5 +1,6 @@
 """Shared by all tests. unit/ opens no socket; contract/ runs real toolkits; functional/ runs the local AWS; notebooks/ reads notebooks."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,12 @@ def pytest_configure(config):
     for name in [name for name in os.environ if name.startswith(("AWS_", "OPML_")) and name not in FOR_TESTS]:
         del os.environ[name]
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, AWS_EC2_METADATA_DISABLED="true")
+
+
+def pytest_collection_finish():
+    """Torch, moto and the SDK are half a million objects: looking through them for garbage again and again took a third of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
