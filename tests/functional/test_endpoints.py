@@ -1,5 +1,6 @@
 """Endpoints on the local AWS: real processes that run uploaded handlers."""
 
+import contextlib
 import io
 import json
 import tarfile
@@ -10,6 +11,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 from test_functions import Functions
+from waiting import eventually
 
 from opml.localaws import lifecycle
 
@@ -90,11 +92,12 @@ class Hosting:
         return self.until(name, wait) if wait else ""
 
     def until(self, name: str, status: str) -> str:
-        deadline = time.monotonic() + 30
-        while (found := self.sagemaker.describe_endpoint(EndpointName=name))["EndpointStatus"] != status:
-            assert time.monotonic() < deadline, found
-            assert found["EndpointStatus"] != "Failed", found
-            time.sleep(0.02)
+        def settled():
+            found = self.sagemaker.describe_endpoint(EndpointName=name)
+            return found if found["EndpointStatus"] in (status, "Failed") else None
+
+        found = eventually(settled)
+        assert found and found["EndpointStatus"] == status, found
         return found.get("FailureReason", "")
 
     def invoke(self, name: str, body: bytes, content_type: str = "application/json", **more) -> dict:
@@ -235,14 +238,12 @@ def test_a_process_that_dies_is_replaced(hosting):
     hosting.endpoint("mortal", archive(answer_json="{}", code__inference_py=HANDLERS))
     before = hosting.invoke("mortal", b"{}")["pid"]
     assert "(500)" in hosting.refusal("invoke_endpoint", EndpointName="mortal", Body=b'"dies"', ContentType="application/json")
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            after = hosting.invoke("mortal", b"{}")["pid"]
-            break
-        except hosting.runtime.exceptions.ModelError:
-            time.sleep(0.05)
-    assert after != before
+
+    def revived():
+        with contextlib.suppress(hosting.runtime.exceptions.ModelError):
+            return hosting.invoke("mortal", b"{}")["pid"]
+
+    assert eventually(revived) not in (None, before)
 
 
 def test_instances_follow_the_desired_count(hosting):
@@ -296,10 +297,7 @@ def test_an_endpoint_may_be_deleted_while_it_is_created(hosting):
     slow = "import os, pathlib, time\npathlib.Path(os.environ['MARK']).write_text(str(os.getpid()))\ntime.sleep(60)"
     mark = hosting.aws.folder / "hasty.pid"
     hosting.endpoint("hasty", archive(code__inference_py=slow), wait=None, MARK=str(mark))
-    deadline = time.monotonic() + 20
-    while not (mark.exists() and mark.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert eventually(lambda: mark.exists() and mark.read_text())
     hosting.names.remove("hasty")
     hosting.sagemaker.delete_endpoint(EndpointName="hasty")
     assert not running(int(mark.read_text()))

@@ -3,13 +3,13 @@
 import base64
 import io
 import json
-import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 from botocore.exceptions import ClientError
+from waiting import eventually
 
 HANDLER = """
 import json, logging, os, sys, time
@@ -195,10 +195,7 @@ def test_an_event_invocation_is_accepted_and_runs_later(functions):
     mark = functions.aws.folder / "event.txt"
     answer = functions.invoke("plain", {"action": "mark", "path": str(mark)}, InvocationType="Event")
     assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
-    deadline = time.monotonic() + 20
-    while not mark.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert eventually(mark.exists)
 
 
 def test_a_dry_run_runs_nothing(functions):

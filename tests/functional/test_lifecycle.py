@@ -6,11 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from waiting import eventually
 
 from opml.errors import LocalAwsError
 from opml.localaws import lifecycle, procs, statefile
@@ -38,12 +38,8 @@ time.sleep(600)
 """
 
 
-def eventually(condition, seconds=10.0):
-    """Poll until the condition holds; the last value of it."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return value
+def within_ten_seconds(condition):
+    return eventually(condition, 10.0)
 
 
 def listens(endpoint):
@@ -74,13 +70,13 @@ def owner(state_home):
 @pytest.mark.parametrize("how", ["owner killed", "owner interrupted", "server killed", "server terminated"])
 def test_nothing_is_left_ten_seconds_after(owner, state_home, how):
     process, word = owner
-    assert eventually(
+    assert within_ten_seconds(
         lambda: len(procs.marked(word["server_id"])) == 5
     )  # the server and two instances, each with a child in a session of its own
     number = {"killed": signal.SIGKILL, "interrupted": signal.SIGINT, "terminated": signal.SIGTERM}[how.split()[1]]
     os.kill(word["pid"] if how.startswith("server") else process.pid, number)
-    assert eventually(lambda: is_gone(word)), procs.marked(word["server_id"])
-    assert eventually(lambda: not list(state_home.glob("opml-*")))
+    assert within_ten_seconds(lambda: is_gone(word)), procs.marked(word["server_id"])
+    assert within_ten_seconds(lambda: not list(state_home.glob("opml-*")))
 
 
 def test_a_stopped_server_is_gone_when_stop_returns(state_home):
@@ -124,7 +120,7 @@ def test_a_background_server_outlives_its_starter_and_ends_when_idle(state_home)
     starter = "from opml.localaws import lifecycle; print(lifecycle.start(owned=False, idle_minutes=0.03).pid)"
     pid = int(subprocess.run([PYTHON, "-c", starter], capture_output=True, text=True, check=True).stdout)
     assert lifecycle.find().pid == pid
-    assert eventually(lambda: not alive(pid)) and statefile.read() is None
+    assert within_ten_seconds(lambda: not alive(pid)) and statefile.read() is None
 
 
 def opml(*words, **options):
@@ -163,5 +159,5 @@ def test_a_command_that_is_run_ends_with_its_runner(state_home, number, left):
     child = int(runner.stdout.readline())
     runner.send_signal(number)
     assert runner.wait() == (128 + number if left else -number)
-    assert eventually(lambda: not alive(child))
+    assert within_ten_seconds(lambda: not alive(child))
     runner.stdout.close()

@@ -1,9 +1,8 @@
 """CreateHyperParameterTuningJob: random search with real trials."""
 
-import time
-
 import pytest
 from botocore.exceptions import ClientError
+from waiting import eventually
 
 SCRIPT = """
 import argparse, os
@@ -45,10 +44,12 @@ def trials(jobs, name, **options):
 
 
 def wait(jobs, name):
-    deadline = time.monotonic() + 60
-    while (found := describe(jobs, name))["HyperParameterTuningJobStatus"] in ("InProgress", "Stopping"):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+    def ended():
+        found = describe(jobs, name)
+        return None if found["HyperParameterTuningJobStatus"] in ("InProgress", "Stopping") else found
+
+    found = eventually(ended, 60)
+    assert found, describe(jobs, name)
     return found
 
 

@@ -4,7 +4,8 @@ import io
 import itertools
 import json
 import tarfile
-import time
+
+from waiting import eventually
 
 from opml.localaws.training import TERMINAL
 
@@ -64,11 +65,9 @@ class Jobs:
         return self.sagemaker.describe_training_job(TrainingJobName=name)
 
     def wait(self, name: str, until=lambda job: job["TrainingJobStatus"] in TERMINAL) -> dict:
-        deadline = time.monotonic() + 60
-        while not until(job := self.describe(name)):
-            assert time.monotonic() < deadline, job
-            time.sleep(0.02)
-        return job
+        found = eventually(lambda: job if until(job := self.describe(name)) else None, 60)
+        assert found, self.describe(name)
+        return found
 
     def log(self, name: str) -> dict[str, list[str]]:
         """Lines by instance."""
@@ -80,10 +79,7 @@ class Jobs:
 
     def wait_for_line(self, name: str, line: str) -> None:
         self.wait(name, until=lambda job: job["SecondaryStatus"] == "Training")
-        deadline = time.monotonic() + 30
-        while not any(line in lines for lines in self.log(name).values()):
-            assert time.monotonic() < deadline, self.log(name)
-            time.sleep(0.02)
+        assert eventually(lambda: any(line in lines for lines in self.log(name).values())), self.log(name)
 
     def files(self, uri: str) -> dict[str, bytes]:
         """The files of an archive in S3."""
