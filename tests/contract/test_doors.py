@@ -18,9 +18,10 @@ NO_AWS = """
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("sagemaker", "boto3", "botocore", "moto", "pandas"):
+        if name.split(".")[0] in ("sagemaker", "boto3", "botocore", "moto"):
             raise RuntimeError(f"{name} was imported")
 sys.meta_path.insert(0, Refuse())
+sys.modules["pandas"] = None  # torch asks whether it is there
 """
 
 
