@@ -47,8 +47,10 @@ def sample_grid(folder: str | Path, split: str = "train", columns: int = 5, rows
         x, y = n % columns * side, n // columns * (side + gap) + gap
         with Image.open(image) as picture:
             sheet.paste(picture.convert("RGB").resize((side - 4, side - 4)), (x + 2, y))
-        axes.text(x + 3, y - 5, breed.name.partition(".")[2].replace("_", " ")[:18], fontsize=8)
-    axes.imshow(np.asarray(sheet))
+        name = breed.name.partition(".")[2].replace("_", " ")
+        axes.text(x + 3, y - 5, name if len(name) <= 22 else f"{name[:21]}…", fontsize=7)
+    few = sheet.quantize(24, dither=Image.Dither.NONE).convert("RGB")  # the noise of photographs would make a large file
+    axes.imshow(np.asarray(few), interpolation="nearest")
     axes.set_axis_off()
     return axes
 

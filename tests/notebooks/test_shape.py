@@ -1,6 +1,7 @@
 """The countable rules of docs/notebooks.md, asserted on the committed notebooks."""
 
 import ast
+import json
 import re
 import statistics
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_outputs_are_from_a_run_without_error(notebook):
 
 
 def test_outputs_are_normalised(notebook):
-    text = nbformat.writes(notebook)
+    text = json.dumps([cell.get("outputs") for cell in notebook.cells])
     assert not re.search(r"/(?:tmp|root|home|Users)/\w|127\.0\.0\.1:\d|\b0x[0-9a-f]{6}", text)
     assert all(cell.execution_count is None for cell in code(notebook))
 
