@@ -3,13 +3,14 @@
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from opml.errors import BadInput, OpmlError
+from opml.errors import BadInput
 
 if TYPE_CHECKING:
     import sagemaker
@@ -108,12 +109,14 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def world_of_its_own(target: str) -> Iterator[None]:
-    """For target "local": a local AWS that only this process and its children use, gone at the end of the block; for "aws": nothing.
+    """A temporary folder for this process and its children, and for target "local" a local AWS that only they use; gone after the block.
 
-    The children get it from the environment; each of them carries the server's mark and ends with it.
+    The children get both from the environment. Each of them carries the server's mark and ends with it, and the folder lies in the
+    server's, so that it goes too if this process is killed.
     """
     if target != "local":
-        yield
+        with tempfile.TemporaryDirectory(prefix="opml-") as folder, _temporary_files_in(folder):
+            yield
         return
     from opml.localaws import client, lifecycle
     from opml.localaws.settings import OWNED_BY
@@ -122,9 +125,22 @@ def world_of_its_own(target: str) -> Iterator[None]:
     try:
         client.apply(local)
         os.environ[OWNED_BY] = local.server_id
-        yield
+        with _temporary_files_in(local.scratch):
+            yield
     finally:
         local.stop()
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None  # looked up again when next asked for
+        os.environ.pop("TMPDIR")
+        os.environ.update({"TMPDIR": before} if before is not None else {})
 
 
 def _local(run_id: str) -> Aws:
@@ -156,7 +172,7 @@ def _account(run_id: str) -> Aws:
         account = _client("sts", region, {}).get_caller_identity()["Account"]
         bucket = os.environ.get("OPML_BUCKET") or _default_bucket(region, account)
     except (BotoCoreError, ClientError) as error:
-        raise OpmlError(f"AWS does not accept the credentials of this environment: {error}. Try: aws sts get-caller-identity") from error
+        raise BadInput(f"AWS does not accept the credentials of this environment: {error}. Try: aws sts get-caller-identity") from error
     return Aws("aws", region, account, _execution_role(), bucket, run_id)
 
 

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from opml.errors import OpmlError
-
-INTERRUPTED = 130  # the exit status of a program ended by Ctrl-C, as shells count it
+from opml.errors import Interrupted, OpmlError
 
 
 class Command(NamedTuple):
@@ -38,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"opml: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        return INTERRUPTED
+        print("opml: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
 
 
 def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:

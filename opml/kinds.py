@@ -149,8 +149,12 @@ def _training_jobs(aws: Aws) -> Iterator[Resource]:
 
 def _stop_training_job(aws: Aws, found: Resource) -> None:
     sagemaker = aws.client("sagemaker")
-    if found.ref == "InProgress":
-        sagemaker.stop_training_job(TrainingJobName=found.name)
+    try:
+        if found.ref == "InProgress":
+            sagemaker.stop_training_job(TrainingJobName=found.name)
+    except ClientError as error:  # it ends already: its tuning job was stopped a moment ago, or it has finished meanwhile
+        if "in status" not in str(error):
+            raise
     waiter = sagemaker.get_waiter("training_job_completed_or_stopped")  # it still writes to S3 until then
     waiter.wait(TrainingJobName=found.name, WaiterConfig={"Delay": 1, "MaxAttempts": 600})
 

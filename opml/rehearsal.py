@@ -11,6 +11,7 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +22,13 @@ from importlib import metadata
 from pathlib import Path
 
 import opml
-from opml.errors import BadInput, NotebookFailed, OpmlError
+from opml.errors import BadInput, Interrupted, NotebookFailed, OpmlError
 
 ROOT = Path(opml.__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 REPORTED = ("torch", "torchvision", "sagemaker", "boto3", "moto", "smdebug", "numpy", "papermill", "jupyterlab")
+LONGEST_FOLDER = 95  # characters; the kernel allows 103 (macOS) for a socket in it
+OWN_FLAGS = ("run_id", "target", "keep")  # parameters that the rehearsal itself sets
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Outcome:
     seconds: float = 0.0
     cells: int = 0
     error: str = ""
+    interrupted: bool = False
 
 
 @dataclass
@@ -56,6 +60,11 @@ class Summary:
         """The notebooks that did not run to their end."""
         return [outcome for outcome in self.notebooks if outcome.error]
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C, a signal or the end of the parent ended it."""
+        return any(outcome.interrupted for outcome in self.notebooks)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``python -m opml rehearse``."""
@@ -72,32 +81,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Rehearse as the flags say; returns the exit status."""
-    from opml.aws import world_of_its_own
+    from opml.aws import connect, world_of_its_own
 
     started = datetime.now()
     paths = select(args.only)
     given = {name: literal(value) for name, value in args.parameter}
     check_parameters(paths, given)
-    summary = Summary(
-        args.run_id or ("first" if args.commit else f"r{started:%m%d%H%M%S}"),
-        args.target,
-        started.isoformat(timespec="seconds"),
-        versions=versions(),
-    )
-    folder = new_folder(args.out, started)
+    run_id = args.run_id or ("first" if args.commit else f"r{started:%m%d%H%M%S}")
+    summary = Summary(run_id, args.target, started.isoformat(timespec="seconds"), versions=versions())
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     parameters = {"target": args.target, "run_id": summary.run_id, **given}
     with stopped_with_parent(), world_of_its_own(args.target):
-        try:
-            for path in paths:
-                last = path == paths[-1]
-                outcome = execute(path, folder, {**parameters, "keep": args.keep or not last})
-                summary.notebooks.append(outcome)
-                if outcome.error:
-                    break
-        finally:
-            conclude(summary, folder, keep=args.keep, since=started)
+        connect(args.target, summary.run_id)  # a bad run_id or missing credentials: before there is a record
+        folder = new_folder(args.out, started)
+        rehearse(paths, folder, parameters, summary, keep=args.keep)
+        conclude(summary, folder, keep=args.keep, since=started)
     return report(summary, folder, commit=args.commit)
+
+
+def rehearse(paths: list[Path], folder: Path, parameters: dict, summary: Summary, *, keep: bool) -> None:
+    """The notebooks in order until one fails or is interrupted; the record is written before and after each, lest kill -9 take it."""
+    write_record(summary, folder)
+    for path in paths:
+        outcome = execute(path, folder, {**parameters, "keep": keep or path != paths[-1]})
+        summary.notebooks.append(outcome)
+        write_record(summary, folder)
+        if outcome.error:
+            return
 
 
 def select(names: list[str]) -> list[Path]:
@@ -121,13 +131,39 @@ def literal(text: str) -> object:
 
 
 def check_parameters(paths: list[Path], given: dict) -> None:
-    """Refuse a parameter that no chosen notebook declares: papermill alone would only warn and use the default."""
+    """Refuse a parameter that no chosen notebook declares, or of another type: papermill alone would pass it on.
+
+    ``data`` becomes an absolute path in ``given``: the user's folder is not the notebooks'.
+    """
     import papermill
 
-    declared = {name for path in paths for name in papermill.inspect_notebook(str(path))}
-    for name in given:
+    declared = {name: about for path in paths for name, about in papermill.inspect_notebook(str(path)).items()}
+    for name, value in given.items():
         if name not in declared:
             raise BadInput(f"no notebook has a parameter {name!r}; there are: {', '.join(sorted(declared))}")
+        if name in OWN_FLAGS:
+            raise BadInput(f"{name!r} is no -p parameter: say --{name} {value}")
+        if not fits(value, declared[name]["inferred_type_name"]):
+            raise BadInput(f"the parameter {name!r} must be of type {declared[name]['inferred_type_name']}, not {value!r}")
+    if given.get("data"):
+        given["data"] = str(data_folder(given["data"]))
+
+
+def fits(value: object, kind: str) -> bool:
+    """Whether a value is of the type that the notebook's parameters cell gives; a whole number is a float too, True is no number."""
+    allowed = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}.get(kind)
+    return allowed is None or (isinstance(value, allowed) and isinstance(value, bool) == (kind == "bool"))
+
+
+def data_folder(name: str) -> Path:
+    """The user's data folder, before minutes are spent on it; the training job looks at each file."""
+    folder = Path(name).expanduser().absolute()
+    for needed in (folder, *(folder / split for split in ("train", "valid", "test"))):
+        if not needed.is_dir():
+            raise BadInput(
+                f"{needed} is no folder: -p data needs one with train/ valid/ test/, each with one folder a class, NNN.Breed_name"
+            )
+    return folder
 
 
 def new_folder(out: Path, started: datetime) -> Path:
@@ -137,8 +173,11 @@ def new_folder(out: Path, started: datetime) -> Path:
         try:
             folder.mkdir(parents=True)
             break
-        except FileExistsError:
-            continue
+        except FileExistsError as error:
+            if not folder.is_dir():
+                raise BadInput(f"no record can be written to {out}: it is no folder. Name another with --out") from error
+        except OSError as error:
+            raise BadInput(f"no record can be written to {out}: {error.strerror}. Name another folder with --out") from error
     pointer = out / f".latest-{os.getpid()}"
     pointer.symlink_to(folder.name)
     pointer.replace(out / "latest")
@@ -156,19 +195,32 @@ def execute(path: Path, folder: Path, parameters: dict) -> Outcome:
     try:
         done = papermill.execute_notebook(
             str(path), str(folder / path.name), {k: v for k, v in parameters.items() if k in declared},
-            engine_name="opml", kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=sys.stderr.isatty(),
+            engine_name="opml", kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=sys.stderr.isatty(), shutdown_kernel="immediate",
         )  # fmt: skip
         outcome.cells = len(done.cells)
     except papermill.PapermillExecutionError as error:
         outcome.error = f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}".strip()
+    except KeyboardInterrupt:
+        outcome.error, outcome.interrupted = f"cell {reached(folder / path.name)}: interrupted", True
     outcome.seconds = round(time.monotonic() - begun, 1)
-    say(f"{path.stem} {'FAILED' if outcome.error else 'done'} in {outcome.seconds:.0f} s")
+    word = "INTERRUPTED" if outcome.interrupted else "FAILED" if outcome.error else "done"
+    say(f"{path.stem} {word} in {outcome.seconds:.0f} s")
     write_page(folder / path.name)
     return outcome
 
 
+def reached(executed: Path) -> int:
+    """The number of the last cell, from 1, that was begun; papermill saves the notebook before and after each cell."""
+    import nbformat
+
+    if not executed.exists():
+        return 1
+    cells = nbformat.read(executed, as_version=4).cells
+    return max([1, *(number for number, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time"))])
+
+
 def engine() -> None:
-    """Register a papermill engine that loses no error and opens no TCP port.
+    """Register a papermill engine that loses no error and talks to its kernel over sockets that are files.
 
     ``import sagemaker`` installs rich tracebacks in IPython, after which a failing cell has no output of type ``error``: papermill then
     knows that a cell failed, but not why; the reason is in the execute reply. A kernel that dies is the failure of the cell it ran.
@@ -183,10 +235,13 @@ def engine() -> None:
         def execute_managed_notebook(cls, nb_man, kernel_name, **options):
             nb_man.cell_exception = with_error_output(nb_man.cell_exception)
             options["coalesce_streams"] = True  # a row of progress dots, not a column
-            pipes = Config({"KernelManager": {"transport": "ipc"}})  # files that only this user can open, not TCP
+            quiet = ["--log-level=CRITICAL"]  # the interrupt that ends a kernel is no news
             try:
-                quiet = ["--log-level=CRITICAL"]  # the interrupt that ends a kernel is no news
-                return super().execute_managed_notebook(nb_man, kernel_name, config=pipes, extra_arguments=quiet, **options)
+                with tempfile.TemporaryDirectory(prefix="k") as own:  # else all kernels of a clone meet at notebooks/kernel-ipc-1
+                    if len(own) > LONGEST_FOLDER:
+                        raise BadInput(f"{own} is too long a path for a socket: set TMPDIR to a shorter one, /tmp say")
+                    pipes = Config({"KernelManager": {"transport": "ipc", "connection_file": f"{own}/k.json"}})
+                    return super().execute_managed_notebook(nb_man, kernel_name, config=pipes, extra_arguments=quiet, **options)
             except DeadKernelError as error:
                 reached = [c for c in nb_man.nb.cells if c.metadata.papermill.get("status") != "pending"]
                 died_in = (len(reached) - 1, None, reached[-1].source)
@@ -210,11 +265,14 @@ def with_error_output(cell_exception: Callable) -> Callable:
 
 @contextmanager
 def stopped_with_parent(seconds: float = 1.0) -> Iterator[None]:
-    """End like after Ctrl-C when the process that started us has gone (kill -9 of make, a closed terminal), or on SIGTERM.
+    """End like after Ctrl-C when the process that started us has gone (kill -9 of make), on SIGTERM, and on SIGHUP (a closed terminal).
 
-    Started with nohup (SIGHUP ignored) or by init itself, the rehearsal is meant to outlive its parent.
+    The first of these counts; what follows it would only disturb the clearing up, which takes seconds. Started with nohup (SIGHUP
+    ignored) or by init itself, the rehearsal is meant to outlive its parent.
     """
     parent, over = os.getppid(), threading.Event()
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = (signal.SIGINT, signal.SIGTERM) if nohup else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def watch() -> None:
         while not over.wait(seconds):
@@ -222,28 +280,56 @@ def stopped_with_parent(seconds: float = 1.0) -> Iterator[None]:
                 os.kill(os.getpid(), signal.SIGINT)
                 return
 
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if parent > 1 and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
+    if parent > 1 and not nohup:
         threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
         over.set()
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def conclude(summary: Summary, folder: Path, *, keep: bool, since: datetime) -> None:
-    """Read the results from AWS, take down what is left (unless it is to be kept), write the summary and the index."""
+    """Read the results from AWS, take down what is left (unless it is to be kept), write the summary and the index.
+
+    After an interruption nothing is taken down one by one: the local AWS ends as a whole, and on AWS the user is told what to run.
+    """
     from opml.aws import connect
     from opml.resources import inventory, teardown
 
     aws = connect(summary.target, summary.run_id)
-    summary.accuracy = accuracies(aws)
-    left = inventory(aws) if keep else teardown(aws)
-    summary.resources_left = [f"{row.kind} {row.name}" for row in left.itertuples()]
-    summary.seconds = round((datetime.now() - since).total_seconds(), 1)
-    (folder / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n")
-    (folder / "index.html").write_text(index_page(summary))
+    try:
+        if summary.interrupted and summary.target == "aws":
+            say(f"What was made so far may bill. Take it down: {teardown_command(summary)}")
+        summary.accuracy = accuracies(aws)
+        if not (summary.interrupted and summary.target == "local"):
+            left = inventory(aws) if keep or summary.interrupted else teardown(aws)
+            summary.resources_left = [f"{row.kind} {row.name}" for row in left.itertuples()]
+    except OpmlError as error:  # the teardown names what it could not delete
+        summary.resources_left = [str(error)]
+    finally:
+        summary.seconds = round((datetime.now() - since).total_seconds(), 1)
+        write_record(summary, folder)
+
+
+def teardown_command(summary: Summary) -> str:
+    """What to type to take down a run."""
+    return f"python -m opml teardown --target {summary.target} --run_id {summary.run_id}"
+
+
+def write_record(summary: Summary, folder: Path) -> None:
+    """``summary.json`` for machines, ``index.html`` for people, each whole or not at all."""
+    for name, text in (("summary.json", json.dumps(asdict(summary), indent=2) + "\n"), ("index.html", index_page(summary))):
+        new = folder / f".{name}.new"
+        new.write_text(text)
+        new.replace(folder / name)
 
 
 def accuracies(aws) -> dict[str, float]:
@@ -297,6 +383,10 @@ def report(summary: Summary, folder: Path, *, commit: bool) -> int:
         say(f"test accuracy {value:.3f}  {name}")
     say(f"{len(summary.notebooks)} notebooks in {summary.seconds:.0f} s; resources left: {len(summary.resources_left)}")
     say(f"read {relative(folder / 'index.html')}")
+    if summary.interrupted:
+        last = summary.notebooks[-1]
+        rest = "the local AWS has ended and nothing is left" if summary.target == "local" else f"take it down: {teardown_command(summary)}"
+        raise Interrupted(f"interrupted in {last.notebook}, {last.error.partition(':')[0]}; {rest}")
     for outcome in summary.failed:
         raise NotebookFailed(f"{outcome.notebook} failed in {outcome.error}. Open {relative(folder / outcome.notebook)}.ipynb to see it.")
     if commit:

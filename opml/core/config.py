@@ -12,6 +12,7 @@ from typing import NoReturn
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 MAX_IMAGE_SIZE = 896  # pixels; large photographs are decoded at reduced size (core.images), which is enough for this
+MAX_WORKERS = 128  # each is a process of some 200 MB
 
 
 class BadConfig(ValueError):
@@ -58,6 +59,9 @@ class TrainConfig:
         for name in ("weight_decay", "workers", "seed"):
             if not 0 <= getattr(self, name) < math.inf:  # also refuses nan
                 raise BadConfig(f"{name} must be 0 or above, not {getattr(self, name)}")
+        for name, most in (("seed", 2**63 - 1), ("workers", MAX_WORKERS)):
+            if getattr(self, name) > most:
+                raise BadConfig(f"{name} must be at most {most}, not {getattr(self, name)}")
         for f in dataclasses.fields(self):
             choices = f.metadata["choices"]
             if choices and getattr(self, f.name) not in choices:

@@ -39,7 +39,8 @@ def check_folder(folder: str | Path) -> Folder:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise BadConfig(f"the data folder {root} does not exist: name another with --data ({LAYOUT})")
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise BadConfig(f"the data folder {root} {what}: name another with --data ({LAYOUT})")
     if not any(root.iterdir()):
         raise BadConfig(f"the data folder {root} is empty: {LAYOUT}")
     for split in SPLITS:

@@ -1,12 +1,14 @@
 """One training job on many processes: who am I, how many are we, and sums over all."""
 
 import hashlib
+import ipaddress
 import json
 import os
 import socket
 import warnings
 from datetime import timedelta
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import torch
 from torch import distributed
@@ -52,16 +54,34 @@ def join() -> None:
     try:
         distributed.init_process_group(
             "nccl" if device().type == "cuda" else "gloo",
-            init_method=place.meeting,
+            **_meet(place),
             rank=place.rank,
             world_size=place.world,
             timeout=JOIN_TIMEOUT,
         )
-    except distributed.DistError as error:
+    except (distributed.DistError, OSError) as error:
         raise RuntimeError(
             f"process {place.rank} of {place.world} could not join the others at {place.meeting}: {error}; "
             "did all instances start, and may they talk to each other?"
         ) from error
+
+
+def _meet(place: Place) -> dict:
+    """Where ``init_process_group`` meets the others.
+
+    Its own store listens on all interfaces and asks nobody who they are. Where all processes are on this machine it must not: rank 0
+    hands it a socket that is bound to the loopback interface.
+    """
+    url = urlsplit(place.meeting)
+    if url.scheme != "tcp" or not ipaddress.ip_address(socket.gethostbyname(url.hostname)).is_loopback:
+        return {"init_method": place.meeting}
+    options = {"world_size": place.world, "is_master": place.rank == 0, "timeout": JOIN_TIMEOUT}
+    if place.rank == 0:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((url.hostname, url.port))
+        options["master_listen_fd"] = listener.detach()  # the store closes it
+    return {"store": distributed.TCPStore(url.hostname, url.port, **options)}
 
 
 def _name_interface() -> None:

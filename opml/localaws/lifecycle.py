@@ -40,6 +40,7 @@ class LocalAws:
     pid: int = 0  # 0: known from the environment only
     reaper_pid: int = 0
     started: float = 0.0  # seconds since the epoch
+    scratch: str = ""  # a folder for temporary files of those who use it, removed with the server
     _child: subprocess.Popen | None = field(default=None, repr=False, compare=False)
 
     def env(self) -> dict[str, str]:

@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.ask())
     settings.root, settings.server_id = Path(args.root), os.environ[procs.OWNED_BY]
+    scratch = settings.root / "tmp"  # what a killed job or client leaves there goes with the server
+    scratch.mkdir()
+    os.environ["TMPDIR"] = str(scratch)
     reaper = _start_reaper()
     server, gate = _build(args.port)
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True, name="http").start()
@@ -109,7 +112,7 @@ def _announce(args: argparse.Namespace, reaper_pid: int) -> None:
         "endpoint_url": settings.endpoint_url, "access_key_id": settings.owner_access_key_id,
         "secret_access_key": settings.owner_secret_access_key, "region": settings.region, "account": settings.account,
         "role_arn": settings.role_arn, "bucket": settings.bucket, "server_id": settings.server_id,
-        "pid": os.getpid(), "reaper_pid": reaper_pid, "started": psutil.Process().create_time(),
+        "scratch": os.environ["TMPDIR"], "pid": os.getpid(), "reaper_pid": reaper_pid, "started": psutil.Process().create_time(),
     }  # fmt: skip
     if args.register:
         statefile.write(word)

@@ -1,13 +1,14 @@
 """The runner, tried on small notebooks that each misbehave in one way."""
 
 import json
+from datetime import datetime
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from opml import rehearsal
-from opml.errors import BadInput, NotebookFailed
+from opml.errors import BadInput, Interrupted, NotebookFailed
 
 PARAMETERS = new_code_cell('target: str = "local"  # where\nrun_id: str = "first"  # who', metadata={"tags": ["parameters"]})
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -55,6 +56,44 @@ def test_a_name_that_no_notebook_declares_is_refused(notebooks):
         rehearsal.check_parameters([notebooks("01_fine")], {"epoch": 3})
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"run_id": "x"}, "say --run_id x"), ({"epochs": "many"}, "type int, not 'many'"), ({"epochs": True}, "type int"), ({"data": 3}, "type str")],
+)
+def test_a_parameter_of_another_type_is_refused(notebooks, given, said):
+    path = notebooks("01_fine")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source += '\nepochs: int = 8  # passes\ndata: str = ""  # a folder'
+    nbformat.write(notebook, path)
+    with pytest.raises(BadInput, match=said):
+        rehearsal.check_parameters([path], given)
+
+
+def test_a_data_folder_is_looked_at_from_where_the_user_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="dogs is no folder"):
+        rehearsal.data_folder("dogs")
+    for split in ("train", "valid"):
+        (tmp_path / "dogs" / split).mkdir(parents=True)
+    with pytest.raises(BadInput, match="dogs/test is no folder"):
+        rehearsal.data_folder("dogs")
+    (tmp_path / "dogs/test").mkdir()
+    assert rehearsal.data_folder("dogs") == tmp_path / "dogs"
+
+
+def test_records_that_cannot_be_written_are_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    for out in ("file", "file/below"):
+        with pytest.raises(BadInput, match="Name another"):
+            rehearsal.new_folder(tmp_path / out, datetime.now())
+
+
+def test_an_interrupted_run_on_aws_says_how_to_take_it_down(tmp_path):
+    stopped = rehearsal.Outcome("01_x", 1.0, 3, "cell 2: interrupted", interrupted=True)
+    with pytest.raises(Interrupted, match="01_x, cell 2; take it down: python -m opml teardown --target aws --run_id r1"):
+        rehearsal.report(rehearsal.Summary("r1", "aws", "now", notebooks=[stopped]), tmp_path, commit=False)
+
+
 def test_a_notebook_that_does_not_exist_is_refused_with_the_names_that_do(notebooks):
     notebooks("01_fine"), notebooks("02_other")
     assert [path.stem for path in rehearsal.select(["02"])] == ["02_other"]
@@ -63,8 +102,6 @@ def test_a_notebook_that_does_not_exist_is_refused_with_the_names_that_do(notebo
 
 
 def test_latest_points_to_the_newest_record(tmp_path):
-    from datetime import datetime
-
     now = datetime.now()
     first, second = rehearsal.new_folder(tmp_path, now), rehearsal.new_folder(tmp_path, now)
     assert first != second and (tmp_path / "latest").resolve() == second

@@ -75,3 +75,9 @@ def test_the_failure_file_keeps_the_first_1024_characters(monkeypatch, tmp_path)
 def test_a_copy_is_checked_too():
     with pytest.raises(BadConfig, match="seed must be 0 or above, not -1"):
         TrainConfig().replace(seed=-1)
+
+
+@pytest.mark.parametrize("setting", [{"seed": 2**63}, {"workers": 100_000}])
+def test_what_no_machine_can_take_is_refused(setting):
+    with pytest.raises(BadConfig, match="must be at most"):
+        TrainConfig(**setting)

@@ -142,3 +142,9 @@ def test_looking_without_learning_sees_each_sample_once(tiny_sample):
     checked, config = check_folder(tiny_sample), TrainConfig(image_size=32, batch_size=4)
     labels = [label for rank in range(4) for batch in data.loader(checked, "test", config, rank, 4) for label in batch[1].tolist()]
     assert sorted(labels) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_file_in_place_of_the_data_folder_is_called_a_file(tmp_path):
+    (tmp_path / "dogs.zip").touch()
+    with pytest.raises(BadConfig, match="dogs.zip is a file, not a folder"):
+        check_folder(tmp_path / "dogs.zip")
