@@ -5,65 +5,25 @@ progress, the record under ``runs/<time>/`` and the last word: what is left runn
 """
 
 import argparse
-import html
 import json
 import os
-import platform
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 
 import opml
+from opml.engine import engine, reached
 from opml.errors import BadInput, Interrupted, NotebookFailed, OpmlError
+from opml.record import Outcome, Summary, accuracies, index_page, new_folder, versions, write_page, write_record
 
 ROOT = Path(opml.__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-REPORTED = ("torch", "torchvision", "sagemaker", "boto3", "moto", "smdebug", "numpy", "papermill", "jupyterlab")
-LONGEST_FOLDER = 95  # characters; the kernel allows 103 (macOS) for a socket in it
 OWN_FLAGS = ("run_id", "target", "keep")  # parameters that the rehearsal itself sets
-
-
-@dataclass
-class Outcome:
-    """What became of one notebook; ``seconds`` of wall clock, ``error`` empty if it ran to its end."""
-
-    notebook: str
-    seconds: float = 0.0
-    cells: int = 0
-    error: str = ""
-    interrupted: bool = False
-
-
-@dataclass
-class Summary:
-    """The record of a rehearsal, written to ``summary.json``."""
-
-    run_id: str
-    target: str
-    started: str
-    seconds: float = 0.0
-    notebooks: list[Outcome] = field(default_factory=list)
-    accuracy: dict[str, float] = field(default_factory=dict)  # test accuracy by training job
-    resources_left: list[str] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def failed(self) -> list[Outcome]:
-        """The notebooks that did not run to their end."""
-        return [outcome for outcome in self.notebooks if outcome.error]
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C, a signal or the end of the parent ended it."""
-        return any(outcome.interrupted for outcome in self.notebooks)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,24 +126,6 @@ def data_folder(name: str) -> Path:
     return folder
 
 
-def new_folder(out: Path, started: datetime) -> Path:
-    """``out/<time>``, also when two rehearsals start in the same second; ``out/latest`` points there."""
-    for attempt in range(100):
-        folder = out / f"{started:%Y-%m-%d_%H-%M-%S}{f'_{attempt}' if attempt else ''}"
-        try:
-            folder.mkdir(parents=True)
-            break
-        except FileExistsError as error:
-            if not folder.is_dir():
-                raise BadInput(f"no record can be written to {out}: it is no folder. Name another with --out") from error
-        except OSError as error:
-            raise BadInput(f"no record can be written to {out}: {error.strerror}. Name another folder with --out") from error
-    pointer = out / f".latest-{os.getpid()}"
-    pointer.symlink_to(folder.name)
-    pointer.replace(out / "latest")
-    return folder
-
-
 def execute(path: Path, folder: Path, parameters: dict) -> Outcome:
     """Run one notebook with those of the parameters that it declares; a failing cell ends it and is named."""
     import papermill
@@ -207,60 +149,6 @@ def execute(path: Path, folder: Path, parameters: dict) -> Outcome:
     say(f"{path.stem} {word} in {outcome.seconds:.0f} s")
     write_page(folder / path.name)
     return outcome
-
-
-def reached(executed: Path) -> int:
-    """The number of the last cell, from 1, that was begun; papermill saves the notebook before and after each cell."""
-    import nbformat
-
-    if not executed.exists():
-        return 1
-    cells = nbformat.read(executed, as_version=4).cells
-    return max([1, *(number for number, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time"))])
-
-
-def engine() -> None:
-    """Register a papermill engine that loses no error and talks to its kernel over sockets that are files.
-
-    ``import sagemaker`` installs rich tracebacks in IPython, after which a failing cell has no output of type ``error``: papermill then
-    knows that a cell failed, but not why; the reason is in the execute reply. A kernel that dies is the failure of the cell it ran.
-    """
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.engines import NBClientEngine, papermill_engines
-    from traitlets.config import Config
-
-    class Engine(NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            nb_man.cell_exception = with_error_output(nb_man.cell_exception)
-            options["coalesce_streams"] = True  # a row of progress dots, not a column
-            quiet = ["--log-level=CRITICAL"]  # the interrupt that ends a kernel is no news
-            try:
-                with tempfile.TemporaryDirectory(prefix="k") as own:  # else all kernels of a clone meet at notebooks/kernel-ipc-1
-                    if len(own) > LONGEST_FOLDER:
-                        raise BadInput(f"{own} is too long a path for a socket: set TMPDIR to a shorter one, /tmp say")
-                    pipes = Config({"KernelManager": {"transport": "ipc", "connection_file": f"{own}/k.json"}})
-                    return super().execute_managed_notebook(nb_man, kernel_name, config=pipes, extra_arguments=quiet, **options)
-            except DeadKernelError as error:
-                reached = [c for c in nb_man.nb.cells if c.metadata.papermill.get("status") != "pending"]
-                died_in = (len(reached) - 1, None, reached[-1].source)
-                raise papermill.PapermillExecutionError(*died_in, type(error).__name__, str(error), []) from error
-
-    papermill_engines.register("opml", Engine)
-
-
-def with_error_output(cell_exception: Callable) -> Callable:
-    """papermill's handler of a failed cell, which first gives the cell the error output it lacks."""
-    import nbformat
-
-    def handler(cell, cell_index=None, exception=None, **more):
-        if not any(output.output_type == "error" for output in cell.outputs):
-            details = {"ename": exception.ename, "evalue": exception.evalue, "traceback": [str(exception)]}
-            cell.outputs.append(nbformat.v4.new_output("error", **details))
-        cell_exception(cell, cell_index=cell_index, exception=exception, **more)
-
-    return handler
 
 
 @contextmanager
@@ -324,59 +212,6 @@ def teardown_command(summary: Summary) -> str:
     return f"python -m opml teardown --target {summary.target} --run_id {summary.run_id}"
 
 
-def write_record(summary: Summary, folder: Path) -> None:
-    """``summary.json`` for machines, ``index.html`` for people, each whole or not at all."""
-    for name, text in (("summary.json", json.dumps(asdict(summary), indent=2) + "\n"), ("index.html", index_page(summary))):
-        new = folder / f".{name}.new"
-        new.write_text(text)
-        new.replace(folder / name)
-
-
-def accuracies(aws) -> dict[str, float]:
-    """Test accuracy of each training job of the run that reported one, by job name."""
-    client, found = aws.client("sagemaker"), {}
-    for page in client.get_paginator("list_training_jobs").paginate(NameContains=aws.name("")):
-        for job in page["TrainingJobSummaries"]:
-            described = client.describe_training_job(TrainingJobName=job["TrainingJobName"])
-            for metric in described.get("FinalMetricDataList", []):
-                if metric["MetricName"] == "test:accuracy":
-                    found[job["TrainingJobName"]] = round(metric["Value"], 4)
-    return found
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result may depend on."""
-    return {"python": platform.python_version(), "opml": opml.__version__, **{name: metadata.version(name) for name in REPORTED}}
-
-
-def write_page(notebook: Path) -> None:
-    """The executed notebook as one HTML file beside it, readable without Jupyter."""
-    from nbconvert import HTMLExporter
-
-    if notebook.exists():
-        notebook.with_suffix(".html").write_text(HTMLExporter().from_filename(str(notebook))[0])
-
-
-def index_page(summary: Summary) -> str:
-    """One page with links to all notebooks and the summary's figures."""
-    rows = "".join(
-        f"<tr><td><a href='{o.notebook}.html'>{o.notebook}</a></td><td>{o.seconds:.0f}</td><td>{o.cells}</td>"
-        f"<td>{html.escape(o.error) or 'ran to its end'}</td></tr>"
-        for o in summary.notebooks
-    )
-    facts = "".join(f"<li>Test accuracy of {html.escape(name)}: {value:.3f}</li>" for name, value in summary.accuracy.items())
-    left = "".join(f"<li>{html.escape(text)}</li>" for text in summary.resources_left) or "<li>nothing</li>"
-    used = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>opml rehearsal {summary.run_id}</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:56em;margin:2em auto;padding:0 1em}}
-td,th{{padding:.2em 1em .2em 0;text-align:left}}</style>
-<h1>Rehearsal {summary.run_id}</h1>
-<p>Started {summary.started}, target <b>{summary.target}</b>, {summary.seconds:.0f} seconds. <a href="summary.json">summary.json</a></p>
-<table><tr><th>Notebook</th><th>Seconds</th><th>Cells</th><th>Result</th></tr>{rows}</table>
-<ul>{facts}</ul><h2>Resources left</h2><ul>{left}</ul><h2>Versions</h2><p>{used}</p></html>
-"""
-
-
 def report(summary: Summary, folder: Path, *, commit: bool) -> int:
     """Say where to look; a failed notebook is an error that names the cell, resources that are left too."""
     for name, value in summary.accuracy.items():
@@ -406,4 +241,4 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-__all__ = ["Outcome", "Summary", "add_arguments", "run", "OpmlError"]
+__all__ = ["Outcome", "Summary", "add_arguments", "index_page", "run"]
