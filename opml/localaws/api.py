@@ -1,5 +1,7 @@
 """Put our services in place of moto's, once, before the first request."""
 
+import importlib
+
 from moto import backends
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, BaseResponse
@@ -9,6 +11,8 @@ from moto.sagemaker.responses import SageMakerResponse
 from opml.localaws import hosting_api, lambda_api, runtime_api
 from opml.localaws.hosting_api import HostingMixin
 from opml.localaws.training_api import TrainingMixin
+
+LAZY: dict[str, str] = {}  # service -> our module that changes it, loaded with its first request
 
 
 class SageMaker(HostingMixin, TrainingMixin, SageMakerResponse):
@@ -31,6 +35,17 @@ def install() -> None:
     backends.list_of_moto_modules = lambda: modules
     if not hasattr(BaseResponse.call_action, "answers_not_implemented"):
         BaseResponse.call_action = _answering_not_implemented(BaseResponse.call_action)
+
+
+def preparing(create_backend_app):
+    """The function that makes a service's application, with what is ours put in place just before: some services are slow to import."""
+
+    def create(service: str):
+        if service in LAZY:
+            importlib.import_module(f"opml.localaws.{LAZY[service]}").install()
+        return create_backend_app(service)
+
+    return create
 
 
 def _answering_not_implemented(call_action):

@@ -63,10 +63,14 @@ class _Signer(SigV4Auth):
 
 
 class Gate:
-    """WSGI middleware. ``find_key`` maps an access key id to its secret, or to None."""
+    """WSGI middleware. ``find_key`` maps an access key id to its secret, or to None; ``is_public`` knows the paths that need no signature
+    (function URLs of type NONE that everybody may call)."""
 
-    def __init__(self, app, find_key: Callable[[str], KnownKey | None], port: int, clock: Callable[[], float] = time.time):
-        self.app, self.find_key, self.port, self.clock = app, find_key, port, clock
+    def __init__(
+        self, app, find_key: Callable[[str], KnownKey | None], port: int, clock: Callable[[], float] = time.time,
+        is_public: Callable[[str], bool] = lambda path: False,
+    ):  # fmt: skip
+        self.app, self.find_key, self.port, self.clock, self.is_public = app, find_key, port, clock, is_public
         self.last_request = time.monotonic()
 
     def __call__(self, environ, start_response):
@@ -80,6 +84,8 @@ class Gate:
     def check(self, environ: dict) -> None:
         """Return if the request may pass, else raise ``Refused``."""
         _check_host(environ.get("HTTP_HOST", ""), self.port)
+        if self.is_public(environ.get("PATH_INFO", "")):
+            return
         claim = read_claim(environ)
         if environ.get("PATH_INFO", "").startswith(FORBIDDEN_PATHS):
             raise Refused("forbidden", "This path is not part of AWS.", claim.service)

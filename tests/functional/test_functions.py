@@ -76,6 +76,10 @@ class Functions:
         events = self.aws.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
         return [event["message"] for event in events]
 
+    def tail(self, answer: dict) -> list[str]:
+        """The lines of LogType=Tail."""
+        return base64.b64decode(answer["LogResult"]).decode().splitlines()
+
     def refused(self, operation: str, **arguments) -> dict:
         with pytest.raises(ClientError) as caught:
             getattr(self.client, operation)(**arguments)
@@ -266,7 +270,5 @@ def test_account_settings_show_the_pool_and_reservations_leave_a_hundred(functio
 
 
 def test_what_comes_later_says_so_in_the_services_format(functions):
-    config = functions.refused("put_provisioned_concurrency_config", FunctionName="plain", Qualifier="1", ProvisionedConcurrentExecutions=1)
-    url = functions.refused("create_function_url_config", FunctionName="plain", AuthType="AWS_IAM")
-    for said in (config, url):
-        assert (said["Error"]["Code"], said["ResponseMetadata"]["HTTPStatusCode"]) == ("NotImplemented", 501)
+    said = functions.refused("invoke_with_response_stream", FunctionName="plain")
+    assert (said["Error"]["Code"], said["ResponseMetadata"]["HTTPStatusCode"]) == ("NotImplemented", 501)
