@@ -8,11 +8,16 @@ from moto.core.responses import ActionResult, BaseResponse
 from moto.sagemaker import urls
 from moto.sagemaker.responses import SageMakerResponse
 
-from opml.localaws import hosting_api, lambda_api, runtime_api
+from opml.localaws import hosting_api, lambda_api, metrics_api, runtime_api
 from opml.localaws.hosting_api import HostingMixin
 from opml.localaws.training_api import TrainingMixin
 
-LAZY: dict[str, str] = {}  # service -> our module that changes it, loaded with its first request
+LAZY = {
+    "application-autoscaling": "autoscaling_api",
+    "applicationautoscaling": "autoscaling_api",
+    "ec2": "machine_images",
+    "ssm": "machine_images",
+}  # service -> our module that changes it, loaded with its first request
 
 
 class SageMaker(HostingMixin, TrainingMixin, SageMakerResponse):
@@ -31,6 +36,7 @@ def install() -> None:
     hosting_api.install()
     runtime_api.install()
     lambda_api.install()
+    metrics_api.install()
     modules = frozenset(backends.list_of_moto_modules())  # moto lists a folder of 175 twice for each request: half of its time
     backends.list_of_moto_modules = lambda: modules
     if not hasattr(BaseResponse.call_action, "answers_not_implemented"):

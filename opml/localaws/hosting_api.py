@@ -130,7 +130,8 @@ class HostingMixin:
         endpoint = self._endpoint(self._get_param("EndpointName"))
         config = self._get_param("EndpointConfigName")
         self._config(config)
-        self._change(endpoint, lambda running: running.update(config))
+        retain = bool(self._get_param("RetainAllVariantProperties"))
+        self._change(endpoint, lambda running: running.update(config, retain))
         return ActionResult({"EndpointArn": endpoint.arn})
 
     def update_endpoint_weights_and_capacities(self) -> ActionResult:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ SKEW = 15 * 60  # seconds that the clocks may differ, as AWS allows
 WEEK = 7 * 24 * 3600  # longest life of a presigned URL, seconds
 IN_MEMORY = 8 * 2**20  # larger bodies are spooled to disk while they are hashed
 FORBIDDEN_PATHS = ("/moto-api", "/latest/")  # moto's own switches and the fake instance metadata (it hands out credentials)
+
+
+received = threading.local()  # .at: when the request that this thread answers came in, by time.perf_counter
 
 
 class KnownKey(Protocol):
@@ -74,6 +78,7 @@ class Gate:
         self.last_request = time.monotonic()
 
     def __call__(self, environ, start_response):
+        received.at = time.perf_counter()
         try:
             self.check(environ)
         except Refused as refusal:
