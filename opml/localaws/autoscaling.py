@@ -96,7 +96,6 @@ def adopt(policy) -> None:
         not wanted.get("DisableScaleIn", False),
     )  # fmt: skip
     policy.alarms = [_alarm(policy, kind) for kind in ("High", "Low")]
-    _start()
 
 
 def _alarm(policy, kind: str):
@@ -138,10 +137,16 @@ def forget_endpoint(name: str) -> None:
         forget(resource_id)
 
 
+def holds(endpoint: str, variant: str) -> bool:
+    """Whether a scalable target is registered for the variant."""
+    return f"endpoint/{endpoint}/variant/{variant}" in backend().targets.get(DIMENSION, {})
+
+
 # ---- evaluation -----------------------------------------------------------------------------------------------------------------------
 
 
-def _start() -> None:
+def start() -> None:
+    """Evaluate each simulated minute from now on; once a target is there."""
     global _running
     with _lock:
         if _running is None:
@@ -157,6 +162,8 @@ def _tick_for_ever() -> None:
         for resource_id in list(backend().targets.get(DIMENSION, {})):
             try:
                 evaluate(resource_id, minute * MINUTE)
+            except hosting.Busy:
+                pass  # somebody else changes it just now: the next minute decides anew
             except Exception:
                 _log.exception("auto-scaling of %s", resource_id)
 
@@ -180,6 +187,9 @@ def evaluate(resource_id: str, now: float) -> None:
         return
     changes = _changes.setdefault(resource_id, Changes())
     count = endpoint.count_of(variant)
+    if outside := _bound(count, target):
+        _scale(endpoint, resource_id, *outside)
+        return
     found = decide(
         watched.values(), count, target.min_capacity, target.max_capacity, now - changes.out, now - changes.into, _suspended(target)
     )
@@ -188,6 +198,15 @@ def evaluate(resource_id: str, now: float) -> None:
         alarm = policy.alarms[found.alarm == "Low"].name
         _scale(endpoint, resource_id, found.count, f"monitor alarm {alarm} in state ALARM triggered policy {policy.policy_name}")
         setattr(changes, "out" if found.count > count else "into", now)
+
+
+def _bound(count: int, target) -> tuple[int, str] | None:
+    """(count, cause) where the present count is outside of the target's bounds."""
+    if count < target.min_capacity:
+        return target.min_capacity, f"minimum capacity was set to {target.min_capacity}"
+    if count > target.max_capacity:
+        return target.max_capacity, f"maximum capacity was set to {target.max_capacity}"
+    return None
 
 
 def _show(policy, tracker: Tracker, point: float) -> None:

@@ -77,7 +77,9 @@ class AutoScaling(ApplicationAutoScalingResponse):
             raise AWSValidationException("MinCapacity and MaxCapacity must be specified to register a new scalable target.")
         if int(low) > int(high):
             raise AWSValidationException("Maximum capacity cannot be less than minimum capacity")
-        return super().register_scalable_target()
+        answer = super().register_scalable_target()
+        autoscaling.start()
+        return answer
 
     def deregister_scalable_target(self) -> str:
         """With its policies and their alarms."""
@@ -155,3 +157,4 @@ def install() -> None:
     urls.url_paths["{0}/$"] = AutoScaling.dispatch
     if autoscaling.forget_endpoint not in hosting.on_remove:
         hosting.on_remove.append(autoscaling.forget_endpoint)
+        hosting.held_by.append(autoscaling.holds)

@@ -118,10 +118,13 @@ class FunctionUrls:
 
 def _call(url: FunctionUrl, environ: dict, path: str) -> tuple[int, list[tuple[str, str]], bytes]:
     """(status, headers, body) of the function's answer."""
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    if length > LARGEST_BODY:
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if not length.isdigit():
+        return _message(400, "Bad Request")
+    chunked = environ.get("wsgi.input_terminated")
+    body = environ["wsgi.input"].read(LARGEST_BODY + 1 if chunked else min(int(length), LARGEST_BODY + 1))
+    if len(body) > LARGEST_BODY:
         return _message(413, "Request Too Long")
-    body = environ["wsgi.input"].read() if environ.get("wsgi.input_terminated") else environ["wsgi.input"].read(length)
     try:
         fn = functions.resolve(url.backend, url.name, url.qualifier)
         outcome = functions.pools.invoke(url.backend, fn, json.dumps(event(url, environ, path, body)))

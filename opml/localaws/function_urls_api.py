@@ -29,6 +29,8 @@ class UrlsMixin:
         """One URL for the function, one for each alias."""
         self.backend.get_function(self._name, self._qualifier)
         asked = self._url_request()
+        if self._qualifier is not None and (self._qualifier == "$LATEST" or self._qualifier.isdigit()):
+            raise InvalidParameterValueException("A function URL is for the function or for one of its aliases, not for a version.")
         if function_urls.find(self._name, self._qualifier) is not None:
             text = f"Failed to create function url config for [functionArn = {self._determine_resource()}]."
             return error("ResourceConflictException", 409, f"{text} Error message:  FunctionUrlConfig exists for this Lambda function")
@@ -78,10 +80,11 @@ class UrlsMixin:
             statement["Condition"] = condition
         return json.dumps({"Statement": json.dumps(statement)})
 
-    def forget_urls(self) -> None:
-        """The function is gone."""
+    def forget_urls(self, alias: str | None = None) -> None:
+        """The function, or one alias of it, goes."""
         for url in function_urls.of_function(self._name):
-            function_urls.remove(url)
+            if alias in (None, url.qualifier):
+                function_urls.remove(url)
 
     def _url(self) -> FunctionUrl | None:
         return function_urls.find(self._name, self._qualifier)

@@ -20,6 +20,7 @@ SERVER_GONE = Reply(500, {}, b"The model server ended while it handled the reque
 _log = logging.getLogger(__name__)
 _endpoints: dict[str, "Endpoint"] = {}
 on_remove: list[Callable[[str], None]] = []  # told the name of each endpoint that is deleted
+held_by: list[Callable[[str, str], bool]] = []  # asked whether (endpoint, variant) must keep its name and instance type
 
 
 class Busy(Exception):
@@ -104,6 +105,14 @@ class Endpoint:
             if shown := present.get(variant["VariantName"]):
                 variant["InitialInstanceCount"], variant["InitialVariantWeight"] = shown["CurrentInstanceCount"], shown["CurrentWeight"]
         self._background(lambda: self._replace_fleet(config_name, variants, captured))
+
+    def held(self, config_name: str) -> str | None:
+        """The first variant that is scaled automatically and that this configuration drops or gives another instance type, or None."""
+        new = {variant["VariantName"]: variant.get("InstanceType") for variant in variants_of(self._backend, config_name)}
+        for name, old in self._variants.items():
+            if new.get(name) != old.get("InstanceType") and any(holds(self.fake.endpoint_name, name) for holds in held_by):
+                return name
+        return None
 
     def resize(self, wanted: list[dict]) -> None:
         """Apply ``[{VariantName, DesiredInstanceCount?, DesiredWeight?}]``: desired at once, current when the processes are there."""

@@ -140,10 +140,11 @@ class Lambda(ProvisionedMixin, UrlsMixin, LambdaResponse):
     def delete_function(self) -> Answer:
         """Its environments end with it."""
         version = self._qualifier
-        answer = super().delete_function()
-        pools.close(self._name, version)
+        self.backend.get_function(self._name)  # 404 for an unknown one
         if version is None:
             self.forget_urls()
+        answer = super().delete_function()
+        pools.close(self._name, version)
         return answer
 
     invoke_with_response_stream = _not_yet

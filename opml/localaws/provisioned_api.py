@@ -101,6 +101,14 @@ class ProvisionedMixin:
             pools.allocations.put(fn, alias, found.requested)
         return answer
 
+    def delete_alias(self) -> Answer:
+        """With its provisioned concurrency and its URL."""
+        answer = super().delete_alias()
+        alias = unquote(self.path.rstrip("/").split("/")[-1])
+        pools.allocations.remove(self._name, alias)
+        self.forget_urls(alias)
+        return answer
+
     def _provisioned_version(self) -> tuple:
         """(moto's function of the version, qualifier)."""
         qualifier = self._qualifier or ""

@@ -154,6 +154,22 @@ def test_a_policy_needs_its_target_and_goes_with_it(scaling):
     assert scaling.refused("deregister_scalable_target", **scaling.ids("bare"))["Code"] == "ObjectNotFoundException"
 
 
+def test_bounds_move_the_count_without_any_load(scaling):
+    scaling.endpoint("bounded", archive(code__inference_py=SOURCE))
+    scaling.scaling.register_scalable_target(**scaling.ids("bounded"), MinCapacity=2, MaxCapacity=3)
+    until(lambda: scaling.count("bounded") == 2)
+    (one,) = until(lambda: [found for found in scaling.activities("bounded") if found["StatusCode"] == "Successful"])
+    assert one["Cause"] == "minimum capacity was set to 2"
+
+
+def test_an_update_may_not_change_the_type_of_a_scaled_variant(scaling):
+    scaling.config("other-type", "elastic", instance_type="ml.c5.large")
+    scaling.scaling.register_scalable_target(**scaling.ids("elastic"), MinCapacity=1, MaxCapacity=2)
+    scaling.until("elastic", "InService")
+    said = scaling.refusal("update_endpoint", EndpointName="elastic", EndpointConfigName="other-type")
+    assert said.startswith("ValidationException") and "deregister" in said
+
+
 def test_a_policy_is_described_with_what_was_asked(scaling):
     scaling.scaling.register_scalable_target(**scaling.ids("elastic"), MinCapacity=1, MaxCapacity=2)
     scaling.policy("elastic", 600.0, ScaleInCooldown=120)

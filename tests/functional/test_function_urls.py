@@ -98,6 +98,21 @@ def test_it_closes_with_its_permission_and_with_its_configuration(functions, url
     assert requests.get(url, timeout=20).status_code == 403
 
 
+def test_a_body_over_the_limit_is_refused(url):
+    assert requests.post(url, data=b"x" * 6_291_457, timeout=20).status_code == 413
+
+
+def test_the_url_of_an_alias_goes_with_it(functions):
+    functions.client.publish_version(FunctionName="open")
+    functions.client.create_alias(FunctionName="open", Name="live", FunctionVersion="1")
+    made = functions.client.create_function_url_config(FunctionName="open", Qualifier="live", AuthType="AWS_IAM")
+    assert signed(functions, made["FunctionUrl"], functions.aws.local.secret_access_key).status_code == 200
+    functions.client.delete_alias(FunctionName="open", Name="live")
+    assert functions.client.list_function_url_configs(FunctionName="open")["FunctionUrlConfigs"] == []
+    said = functions.refused("create_function_url_config", FunctionName="open", Qualifier="1", AuthType="NONE")
+    assert said["Error"]["Code"] == "InvalidParameterValueException"
+
+
 def signed(functions, url: str, secret: str) -> requests.Response:
     keys = boto3.Session(functions.aws.local.access_key_id, secret).get_credentials()
     request = AWSRequest("POST", url, data=b"{}", headers={"Content-Type": "application/json"})
