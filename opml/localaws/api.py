@@ -1,14 +1,23 @@
 """Put our services in place of moto's, once, before the first request."""
 
+import importlib
+
 from moto import backends
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, BaseResponse
 from moto.sagemaker import urls
 from moto.sagemaker.responses import SageMakerResponse
 
-from opml.localaws import hosting_api, lambda_api, runtime_api
+from opml.localaws import hosting_api, lambda_api, metrics_api, runtime_api
 from opml.localaws.hosting_api import HostingMixin
 from opml.localaws.training_api import TrainingMixin
+
+LAZY = {
+    "application-autoscaling": "autoscaling_api",
+    "applicationautoscaling": "autoscaling_api",
+    "ec2": "machine_images",
+    "ssm": "machine_images",
+}  # service -> our module that changes it, loaded with its first request
 
 
 class SageMaker(HostingMixin, TrainingMixin, SageMakerResponse):
@@ -27,10 +36,22 @@ def install() -> None:
     hosting_api.install()
     runtime_api.install()
     lambda_api.install()
+    metrics_api.install()
     modules = frozenset(backends.list_of_moto_modules())  # moto lists a folder of 175 twice for each request: half of its time
     backends.list_of_moto_modules = lambda: modules
     if not hasattr(BaseResponse.call_action, "answers_not_implemented"):
         BaseResponse.call_action = _answering_not_implemented(BaseResponse.call_action)
+
+
+def preparing(create_backend_app):
+    """The function that makes a service's application, with what is ours put in place just before: some services are slow to import."""
+
+    def create(service: str):
+        if service in LAZY:
+            importlib.import_module(f"opml.localaws.{LAZY[service]}").install()
+        return create_backend_app(service)
+
+    return create
 
 
 def _answering_not_implemented(call_action):

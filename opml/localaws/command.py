@@ -27,6 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--idle-minutes", type=float, default=IDLE_MINUTES, metavar="N",
         help="it ends by itself after N minutes without a request or a running job; 0 never (default: %(default)g)",
     )  # fmt: skip
+    sub.add_argument(
+        "--time-scale", type=float, default=lifecycle.TIME_SCALE, metavar="S",
+        help="real seconds per simulated minute: how fast alarms, cooldowns and retries go (default: %(default)g)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--lambda-concurrency", type=int, default=1000, metavar="N",
+        help="the account's limit of concurrent executions; new AWS accounts have 10 (default: %(default)d)",
+    )  # fmt: skip
     sub.set_defaults(action_function=start)
     actions.add_parser("env", help=f"print what a shell needs to use it: {USE}").set_defaults(action_function=env)
     actions.add_parser("status", help="say whether one runs and what it does; exit status 3 if none").set_defaults(action_function=status)
@@ -48,7 +56,9 @@ def start(args: argparse.Namespace) -> int:
     with lifecycle.statefile.lock():
         local = lifecycle.find_registered()
         verb = "runs already" if local else "runs"
-        local = local or lifecycle.start(owned=False, idle_minutes=args.idle_minutes)
+        local = local or lifecycle.start(
+            owned=False, idle_minutes=args.idle_minutes, time_scale=args.time_scale, lambda_concurrency=args.lambda_concurrency
+        )
     print(f"The local AWS {verb} at {local.endpoint_url} (process {local.pid}).")
     print(f"Use it:  {USE}\nStop it: python -m opml local stop")
     return 0

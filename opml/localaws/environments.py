@@ -22,6 +22,7 @@ from opml.localaws.settings import settings
 
 WORKER = Path(__file__).with_name("lambda_worker.py")
 INIT_SECONDS = 10.0  # AWS's limit; an init that takes longer goes on within the first invocation's timeout
+WARM_SECONDS = 130.0  # AWS's limit for the init of provisioned concurrency
 LARGEST_RESPONSE = 6_291_556  # bytes
 TAIL_BYTES = 4096
 
@@ -57,10 +58,12 @@ class Environment:
     ----------
     fn
         moto's LambdaFunction: code, handler, settings, role
+    provisioned
+        belongs to provisioned concurrency: `warm` it before its first event
     """
 
-    def __init__(self, fn):
-        self.fn, self.fingerprint, self.last_used = fn, fingerprint(fn), time.monotonic()
+    def __init__(self, fn, provisioned: bool = False):
+        self.fn, self.fingerprint, self.last_used, self.provisioned = fn, fingerprint(fn), time.monotonic(), provisioned
         self.folder = Path(settings.root).absolute() / "functions" / uuid.uuid4().hex[:12]
         self._task, self._tmp = self.folder / "task", self.folder / "tmp"
         self._tmp.mkdir(parents=True)
@@ -94,7 +97,8 @@ class Environment:
         credentials = state.role_credentials(fn.role, fn.function_name)
         ours = {
             "_HANDLER": fn.handler, "LAMBDA_TASK_ROOT": str(self._task), "TMPDIR": str(self._tmp), "TZ": ":UTC",
-            "AWS_EXECUTION_ENV": f"AWS_Lambda_{fn.run_time}", "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{fn.run_time}",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if self.provisioned else "on-demand",
             "AWS_LAMBDA_FUNCTION_NAME": fn.function_name, "AWS_LAMBDA_FUNCTION_VERSION": str(fn.version),
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(fn.memory_size), "AWS_LAMBDA_LOG_GROUP_NAME": fn.logs_group_name,
             "AWS_LAMBDA_LOG_STREAM_NAME": self._stream, "AWS_REGION": fn.region, "AWS_DEFAULT_REGION": fn.region,
@@ -114,6 +118,15 @@ class Environment:
         """Whether it can take another event."""
         return not self._closed and self.process is not None and self.process.poll() is None
 
+    def warm(self) -> str | None:
+        """Do the init before any event comes; None, or the JSON error that makes it useless."""
+        if problem := self._initialise(WARM_SECONDS):
+            return problem
+        if self._report and not self._report["init"]:
+            return None
+        self._copy_output()
+        return json.dumps(self._report["init"] if self._report else {"errorType": "Runtime.ExitError"})
+
     # ---- one event --------------------------------------------------------------------------------------------------------------
 
     def run(self, event: str, arn: str) -> Outcome:
@@ -127,7 +140,7 @@ class Environment:
         payload, failed = self._ask(event, request_id, arn)
         return self._finish(request_id, payload, failed, started, cold)
 
-    def _initialise(self) -> str | None:
+    def _initialise(self, seconds: float = INIT_SECONDS) -> str | None:
         """Start the process and let it import the handler; the payload of an error if that is not possible at all."""
         started = time.perf_counter()
         self._init_milliseconds = 0.0
@@ -142,7 +155,7 @@ class Environment:
             return json.dumps({"errorType": "Runtime.InvalidZip", "errorMessage": f"Could not unzip uploaded file: {error}"})
         version = ".".join(str(part) for part in sys.version_info[:3])
         self._say(f"INIT_START Runtime Version: python:{version} (the local AWS's; the function asks for {self.fn.run_time})")
-        self._report = self._next_reply(INIT_SECONDS)
+        self._report = self._next_reply(seconds)
         self._init_milliseconds = (time.perf_counter() - started) * 1000
         return None
 

@@ -5,9 +5,11 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from opml.localaws import procs, state
+from opml.localaws.capture import Capture, summary
 from opml.localaws.instances import STARTUP_SECONDS, Instance, InvocationTimedOut, Reply, StartFailed
 from opml.localaws.settings import settings
 
@@ -17,6 +19,8 @@ SERVER_GONE = Reply(500, {}, b"The model server ended while it handled the reque
 
 _log = logging.getLogger(__name__)
 _endpoints: dict[str, "Endpoint"] = {}
+on_remove: list[Callable[[str], None]] = []  # told the name of each endpoint that is deleted
+held_by: list[Callable[[str, str], bool]] = []  # asked whether (endpoint, variant) must keep its name and instance type
 
 
 class Busy(Exception):
@@ -44,6 +48,8 @@ def remove(name: str) -> None:
     """Forget the endpoint and end all its processes, also those that are just starting."""
     if endpoint := _endpoints.pop(name, None):
         endpoint.close()
+        for tell in on_remove:
+            tell(name)
 
 
 def variants_of(backend, config_name: str) -> list[dict]:
@@ -76,6 +82,8 @@ class Endpoint:
         self._fleet: dict[str, list[Instance]] = {}
         self._started: set[Instance] = set()  # every process there is, serving or not yet
         self._closed = False
+        self._invocations: Counter[str] = Counter()  # variant -> invocations per instance since they were last taken
+        self._capture = Capture(fake.endpoint_name, {})
         self._variants: dict[str, dict] = {}  # as configured when deployed: the configuration may be deleted meanwhile
         fake.production_variants = [_described(variant, 0) for variant in variants_of(backend, fake.endpoint_config_name)]
 
@@ -83,13 +91,28 @@ class Endpoint:
 
     def deploy(self, config_name: str) -> None:
         """Start the fleet of a configuration and put it in place of the present one; on failure the present one stays."""
-        variants = list(variants_of(self._backend, config_name))
-        self._background(lambda: self._replace_fleet(config_name, variants))
+        variants = [dict(variant) for variant in variants_of(self._backend, config_name)]
+        captured = self._backend.endpoint_configs[config_name].data_capture_config or {}
+        self._background(lambda: self._replace_fleet(config_name, variants, captured))
 
-    def update(self, config_name: str) -> None:
-        """Like `deploy`, for an endpoint that serves; `Busy` if it does not."""
+    def update(self, config_name: str, retain: bool = False) -> None:
+        """Like `deploy`, for an endpoint that serves; `Busy` if it does not. ``retain`` keeps present counts and weights."""
         self._begin_update()
-        self.deploy(config_name)
+        variants = [dict(variant) for variant in variants_of(self._backend, config_name)]
+        captured = self._backend.endpoint_configs[config_name].data_capture_config or {}
+        present = {shown["VariantName"]: shown for shown in self.fake.production_variants} if retain else {}
+        for variant in variants:
+            if shown := present.get(variant["VariantName"]):
+                variant["InitialInstanceCount"], variant["InitialVariantWeight"] = shown["CurrentInstanceCount"], shown["CurrentWeight"]
+        self._background(lambda: self._replace_fleet(config_name, variants, captured))
+
+    def held(self, config_name: str) -> str | None:
+        """The first variant that is scaled automatically and that this configuration drops or gives another instance type, or None."""
+        new = {variant["VariantName"]: variant.get("InstanceType") for variant in variants_of(self._backend, config_name)}
+        for name, old in self._variants.items():
+            if new.get(name) != old.get("InstanceType") and any(holds(self.fake.endpoint_name, name) for holds in held_by):
+                return name
+        return None
 
     def resize(self, wanted: list[dict]) -> None:
         """Apply ``[{VariantName, DesiredInstanceCount?, DesiredWeight?}]``: desired at once, current when the processes are there."""
@@ -109,6 +132,7 @@ class Endpoint:
         """End all processes; what is starting in another thread ends too."""
         with self._lock:
             self._closed, self._fleet, doomed = True, {}, list(self._started)
+        self._capture.flush()
         self._stop(doomed)
 
     def _background(self, work: Callable[[], None]) -> None:
@@ -128,13 +152,16 @@ class Endpoint:
             self.fake.failure_reason, self.fake.last_modified_time = reason, state.now()
             self.fake.endpoint_status = "InService" if self._fleet else "Failed"
 
-    def _replace_fleet(self, config_name: str, variants: list[dict]) -> None:
+    def _replace_fleet(self, config_name: str, variants: list[dict], captured: dict) -> None:
         fleet = self._launch([(variant, variant.get("InitialInstanceCount", 1)) for variant in variants])
         with self._lock:
             old = [instance for group in self._fleet.values() for instance in group]
             self._fleet, self.fake.endpoint_config_name = fleet, config_name
             self._variants = {variant["VariantName"]: variant for variant in variants}
+            before, self._capture = self._capture, Capture(self.fake.endpoint_name, captured)
+            self.fake.data_capture_config = summary(captured)
             self.fake.production_variants = [_described(variant, len(fleet[variant["VariantName"]])) for variant in variants]
+        before.flush()
         self._retire(old)
 
     def _resize_fleet(self, names: list[str]) -> None:
@@ -208,8 +235,24 @@ class Endpoint:
         """Whether there is an instance to ask."""
         return any(self._fleet.values())
 
-    def invoke(self, body: bytes, headers: dict[str, str], target: str | None = None, seconds: float | None = None) -> tuple[str, Reply]:
-        """Send one request to the least busy instance of a variant (by weight, or the ``target``) and count it.
+    def take_invocations(self, variant: str) -> float:
+        """Invocations per instance since the last call: the metric of one minute for auto-scaling."""
+        with self._lock:
+            return self._invocations.pop(variant, 0.0)
+
+    def count_of(self, variant: str) -> int:
+        """Instances that serve a variant; 0 if there is no such variant."""
+        return len(self._fleet.get(variant, ()))
+
+    def invoke(
+        self, body: bytes, headers: dict[str, str], target: str | None = None, seconds: float | None = None, received: float | None = None
+    ) -> tuple[str, Reply]:
+        """Send one request to the least busy instance of a variant (by weight, or the ``target``), capture and count it.
+
+        Parameters
+        ----------
+        received
+            when the request came in, by ``time.perf_counter``: what passed beside the model's own time is OverheadLatency
 
         Returns
         -------
@@ -225,13 +268,19 @@ class Endpoint:
             except ConnectionError:
                 reply = SERVER_GONE
                 threading.Thread(target=self._revive, args=(instance,), daemon=True).start()
-            self._count(instance.variant, reply.status, time.perf_counter() - started)
+            ended = time.perf_counter()
+        if reply.status == 200:
+            kind = reply.headers.get("Content-Type", "application/octet-stream")
+            attributes = headers.get("X-Amzn-SageMaker-Custom-Attributes")
+            self._capture.add(instance.variant, (headers.get("Content-Type", ""), body), (kind, reply.body), attributes)
+        overhead = (started if received is None else received, time.perf_counter())
+        self._count(instance.variant, reply.status, ended - started, overhead[1] - overhead[0] - (ended - started))
         return instance.variant, reply
 
     @contextlib.contextmanager
     def _chosen(self, target: str | None) -> Iterator[Instance]:
         with self._lock:
-            instance = min(self._group(target), key=lambda one: one.in_flight)
+            instance = min(self._group(target), key=lambda one: (one.in_flight, random.random()))  # of equally busy ones any
             instance.in_flight += 1
         with instance.busy():
             yield instance
@@ -266,12 +315,16 @@ class Endpoint:
             self._fleet[dead.variant] = [*(one for one in group if one is not dead), *(new if dead in group else [])]
         self._stop(surplus)
 
-    def _count(self, variant: str, status: int, seconds: float) -> None:
+    def _count(self, variant: str, status: int, seconds: float, overhead: float) -> None:
         """CloudWatch's invocation metrics; latency in microseconds."""
         dimensions = {"EndpointName": self.fake.endpoint_name, "VariantName": variant}
+        share = 1.0 / max(1, self.count_of(variant))
+        with self._lock:
+            self._invocations[variant] += share
         for name, value, unit in (
             ("Invocations", 1.0, "None"),
-            ("InvocationsPerInstance", 1.0 / max(1, len(self._fleet.get(variant, ()))), "None"),
+            ("InvocationsPerInstance", share, "None"),
+            ("OverheadLatency", max(0.0, overhead) * 1e6, "Microseconds"),
             ("ModelLatency", seconds * 1e6, "Microseconds"),
             ("Invocation4XXErrors", float(400 <= status < 500), "None"),
             ("Invocation5XXErrors", float(status >= 500 or status == 0), "None"),

@@ -130,7 +130,13 @@ class HostingMixin:
         endpoint = self._endpoint(self._get_param("EndpointName"))
         config = self._get_param("EndpointConfigName")
         self._config(config)
-        self._change(endpoint, lambda running: running.update(config))
+        if held := hosting.find(endpoint.endpoint_name).held(config):
+            raise ValidationError(
+                f'The variant "{held}" of endpoint "{endpoint.arn}" is registered with Application Auto Scaling: deregister it before '
+                "it is removed or gets another instance type, and register it again afterwards."
+            )
+        retain = bool(self._get_param("RetainAllVariantProperties"))
+        self._change(endpoint, lambda running: running.update(config, retain))
         return ActionResult({"EndpointArn": endpoint.arn})
 
     def update_endpoint_weights_and_capacities(self) -> ActionResult:

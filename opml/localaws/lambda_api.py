@@ -9,7 +9,10 @@ from moto.awslambda.exceptions import InvalidParameterValueException
 from moto.awslambda.responses import LambdaResponse
 
 from opml.localaws import functions
+from opml.localaws.function_urls_api import UrlsMixin
 from opml.localaws.functions import pools
+from opml.localaws.provisioned_api import ProvisionedMixin, error
+from opml.localaws.settings import settings
 
 LARGEST = {"RequestResponse": 6_291_456, "Event": 1_048_576}  # bytes of a request
 ADDED_PATHS = (
@@ -22,17 +25,11 @@ ADDED_PATHS = (
 Answer = tuple[int, dict, str]
 
 
-def error(code: str, status: int, message: str, **members: str) -> Answer:
-    """An error in the service's REST-JSON format."""
-    headers = {"status": status, "x-amzn-errortype": code, "content-type": "application/json"}
-    return status, headers, json.dumps({"Type": "User", "message": message, **members})
-
-
 def _not_yet(self) -> Answer:
-    return error("NotImplemented", 501, "The local AWS has no provisioned concurrency, function URLs or response streams yet.")
+    return error("NotImplemented", 501, "The local AWS has no response streams yet: use Invoke.")
 
 
-class Lambda(LambdaResponse):
+class Lambda(ProvisionedMixin, UrlsMixin, LambdaResponse):
     """moto's Lambda with functions that run."""
 
     def _determine_resource(self) -> str:
@@ -53,13 +50,16 @@ class Lambda(LambdaResponse):
 
     @property
     def _qualifier(self) -> str | None:
-        return (self.querystring.get("Qualifier") or [None])[0]
+        given = (self.querystring.get("Qualifier") or [None])[0]
+        if given is None and self._asked.count(":") in (1, 7):  # name:qualifier or an ARN with one
+            return self._asked.rsplit(":", 1)[1]
+        return given
 
     # ---- Invoke -----------------------------------------------------------------------------------------------------------------
 
     def invoke(self) -> Answer:
         """RequestResponse, Event or DryRun."""
-        fn = self.backend.get_function(self._asked, self._qualifier)
+        fn = functions.resolve(self.backend, self._name, self._qualifier)
         kind = self.headers.get("X-Amz-Invocation-Type") or "RequestResponse"
         if problem := self._bad_event(kind):
             return problem
@@ -67,7 +67,7 @@ class Lambda(LambdaResponse):
         if kind == "DryRun":
             return 204, {"status": 204}, ""
         if kind == "Event":
-            pools.invoke_later(self.backend, self._asked, self._qualifier, event)
+            pools.invoke_later(self.backend, self._name, self._qualifier, event)
             return 202, {"status": 202}, ""
         return self._run(fn, event)
 
@@ -104,10 +104,10 @@ class Lambda(LambdaResponse):
         """Reserve; 0 stops the function, and 100 must be left to the others."""
         fn = self.backend.get_function(self._name)
         wanted = int(self._get_param("ReservedConcurrentExecutions"))
-        if functions.unreserved(self.backend, but=fn.function_name) - wanted < functions.UNRESERVED_FLOOR:
+        if functions.unreserved(self.backend, but=fn.function_name) - wanted < settings.lambda_floor:
             raise InvalidParameterValueException(
                 "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its "
-                f"minimum value of [{functions.UNRESERVED_FLOOR}]."
+                f"minimum value of [{settings.lambda_floor}]."
             )
         fn.reserved_concurrency = wanted
         return 200, {}, json.dumps({"ReservedConcurrentExecutions": wanted})
@@ -130,7 +130,7 @@ class Lambda(LambdaResponse):
         known = list(self.backend.list_functions())
         limit = {
             "TotalCodeSize": 80_530_636_800, "CodeSizeUnzipped": 262_144_000, "CodeSizeZipped": 52_428_800,
-            "ConcurrentExecutions": functions.ACCOUNT_LIMIT, "UnreservedConcurrentExecutions": functions.unreserved(self.backend),
+            "ConcurrentExecutions": settings.lambda_concurrency, "UnreservedConcurrentExecutions": functions.unreserved(self.backend),
         }  # fmt: skip
         usage = {"TotalCodeSize": sum(fn.code_size for fn in known), "FunctionCount": len(known)}
         return 200, {}, json.dumps({"AccountLimit": limit, "AccountUsage": usage})
@@ -140,14 +140,14 @@ class Lambda(LambdaResponse):
     def delete_function(self) -> Answer:
         """Its environments end with it."""
         version = self._qualifier
+        self.backend.get_function(self._name)  # 404 for an unknown one
+        if version is None:
+            self.forget_urls()
         answer = super().delete_function()
         pools.close(self._name, version)
         return answer
 
-    put_provisioned_concurrency_config = get_provisioned_concurrency_config = _not_yet
-    delete_provisioned_concurrency_config = list_provisioned_concurrency_configs = _not_yet
-    create_function_url_config = get_function_url_config = update_function_url_config = _not_yet
-    delete_function_url_config = list_function_url_configs = invoke_with_response_stream = _not_yet
+    invoke_with_response_stream = _not_yet
 
 
 def install() -> None:

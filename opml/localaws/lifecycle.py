@@ -16,13 +16,14 @@ from pathlib import Path
 
 import psutil
 
-from opml.errors import LocalAwsError
+from opml.errors import BadInput, LocalAwsError
 from opml.localaws import statefile
 from opml.localaws.settings import ACCOUNT, OWNED_BY, PACKAGE_ROOT
 
 READY_WITHIN = 60.0  # seconds; it takes about one, but a busy machine may need longer
 GONE_WITHIN = 15.0  # seconds for the server to end its processes and itself
 STARTER = "python -m opml local start"
+TIME_SCALE = 60.0  # real seconds per simulated minute: AWS's own pace
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def _end(server: psutil.Process) -> None:
             server.wait(GONE_WITHIN)
 
 
-def start(*, register: bool = True, owned: bool = True, idle_minutes: float = 0) -> LocalAws:
+def start(
+    *, register: bool = True, owned: bool = True, idle_minutes: float = 0, time_scale: float = TIME_SCALE, lambda_concurrency: int = 1000
+) -> LocalAws:
     """Start a local AWS and wait until it is ready (about a second).
 
     Parameters
@@ -118,16 +121,24 @@ def start(*, register: bool = True, owned: bool = True, idle_minutes: float = 0)
         The server ends when this process ends, however it ends. False: it lives until ``stop`` or until it has been idle.
     idle_minutes : float
         End after so many minutes without a request or a running job; 0 never.
+    time_scale : float
+        Real seconds per simulated minute, for what AWS takes minutes to decide: alarms, cooldowns, retries of events.
+    lambda_concurrency : int
+        The account's limit of concurrent Lambda executions; AWS's default is 1000, new accounts have 10.
 
     Raises
     ------
+    BadInput
+        A setting that no server can have.
     LocalAwsError
         It did not become ready; the message carries the end of its log.
     """
+    _check(time_scale, lambda_concurrency)
     if register:
         statefile.make_folder()  # fail before anything runs
     root = Path(tempfile.mkdtemp(prefix="opml-"))  # 0700
-    child = _spawn(root, register=register, owned=owned, idle_minutes=idle_minutes)
+    more = ["--idle-minutes", idle_minutes, "--time-scale", time_scale, "--lambda-concurrency", lambda_concurrency]
+    child = _spawn(root, more, register=register, owned=owned)
     try:
         word = _ready_word(child, root)
     except BaseException:
@@ -141,8 +152,15 @@ def start(*, register: bool = True, owned: bool = True, idle_minutes: float = 0)
     return local
 
 
-def _spawn(root: Path, *, register: bool, owned: bool, idle_minutes: float) -> subprocess.Popen:
-    command = [sys.executable, "-m", "opml.localaws.server", "--root", str(root), "--idle-minutes", str(idle_minutes)]
+def _check(time_scale: float, lambda_concurrency: int) -> None:
+    if not 0.01 <= time_scale <= 3600:
+        raise BadInput(f"time_scale is the real seconds per simulated minute, between 0.01 and 3600; it is {time_scale:g}")
+    if lambda_concurrency < 1:
+        raise BadInput(f"lambda_concurrency must be at least 1, it is {lambda_concurrency}")
+
+
+def _spawn(root: Path, more: list, *, register: bool, owned: bool) -> subprocess.Popen:
+    command = [sys.executable, "-m", "opml.localaws.server", "--root", str(root), *map(str, more)]
     command += ["--register"] * register + ["--owner-pid", str(os.getpid())] * owned
     with open(root / "server.log", "wb") as log:
         return subprocess.Popen(

@@ -61,6 +61,8 @@ def _format(refusal: Refused, environ: dict) -> tuple[str, str, bytes]:
     """(code, content type, body) as the service would write it; unsigned requests are judged by their looks."""
     kind = environ.get("CONTENT_TYPE") or ""
     service, message = refusal.service, refusal.message
+    if environ.get("PATH_INFO", "").startswith("/lambda-url/"):  # a function URL tells nothing more than this
+        return refusal.codes["json"], "application/json", b'{"Message":"Forbidden"}'
     if "cbor" in kind:
         return refusal.codes["json"], "application/cbor", _cbor({"__type": refusal.codes["json"], "message": message})
     if service == "ec2":

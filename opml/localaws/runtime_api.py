@@ -7,7 +7,7 @@ from moto.sagemaker import urls as sagemaker_urls
 from moto.sagemakerruntime import urls
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
-from opml.localaws import hosting
+from opml.localaws import hosting, signing
 from opml.localaws.settings import settings
 
 LARGEST_BODY = 6_291_456  # bytes; BodyBlob in the API's model
@@ -73,7 +73,7 @@ class SageMakerRuntime(SageMakerRuntimeResponse):
         headers = {name: self.headers[name] for name in FORWARDED if self.headers.get(name)}
         target = self.headers.get("X-Amzn-SageMaker-Target-Variant")
         try:
-            variant, reply = endpoint.invoke(body, headers, target)
+            variant, reply = endpoint.invoke(body, headers, target, received=getattr(signing.received, "at", None))
         except hosting.UnknownVariant:
             if target is None:
                 return self._not_found()

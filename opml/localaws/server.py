@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     scratch = settings.root / "tmp"  # what a killed job or client leaves there goes with the server
     scratch.mkdir()
     os.environ["TMPDIR"] = str(scratch)
+    settings.time_scale, settings.lambda_concurrency = args.time_scale, args.lambda_concurrency
     reaper = _start_reaper()
     server, gate = _build(args.port)
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True, name="http").start()
@@ -71,6 +72,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="TCP port of 127.0.0.1; 0 takes a free one")
     parser.add_argument("--owner-pid", type=int, default=0, help="end with this process and with end of file on standard input")
     parser.add_argument("--idle-minutes", type=float, default=0, help="end after so long without a request or a running job; 0 never")
+    parser.add_argument("--time-scale", type=float, default=settings.time_scale, help="real seconds per simulated minute")
+    parser.add_argument(
+        "--lambda-concurrency", type=int, default=settings.lambda_concurrency, help="the account's limit of concurrent executions"
+    )
     parser.add_argument("--register", action="store_true", help="leave word in the state file")
     return parser.parse_args(argv)
 
@@ -82,18 +87,18 @@ def _build(port: int):
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
-    from opml.localaws import api, furniture, signing, state
+    from opml.localaws import api, function_urls, furniture, signing, state
 
     class QuietHandler(MotoRequestHandler):
         def log_request(self, *_args):
             """Say nothing: the log is for what goes wrong."""
 
     api.install()
-    app = DomainDispatcherApplication(create_backend_app)
+    app = DomainDispatcherApplication(api.preparing(create_backend_app))
     server = make_server("127.0.0.1", port, app, threaded=True, request_handler=QuietHandler)
     server.daemon_threads = True
     settings.endpoint_url = f"http://127.0.0.1:{server.server_port}"
-    server.app = gate = signing.Gate(app, state.find_key, server.server_port)
+    server.app = gate = signing.Gate(function_urls.FunctionUrls(app), state.find_key, server.server_port, is_public=function_urls.is_public)
     furniture.furnish()
     threading.Thread(target=_warm, args=(app,), daemon=True, name="warm").start()
     return server, gate

@@ -30,6 +30,17 @@ class Settings:
     owner_access_key_id: str = field(default_factory=_access_key_id)
     owner_secret_access_key: str = field(default_factory=lambda: secrets.token_urlsafe(30), repr=False)
     max_parallel_instances: int = 4  # training processes at one time; further jobs wait in "Starting"
+    time_scale: float = 60.0  # real seconds per simulated minute: alarms, cooldowns and retries obey it
+    lambda_concurrency: int = 1000  # concurrent executions of the account in the region; new accounts have 10
+
+    @property
+    def lambda_floor(self) -> int:
+        """What reservations must leave to the other functions."""
+        return min(100, self.lambda_concurrency)
+
+    def real_seconds(self, simulated: float) -> float:
+        """How long so many seconds of AWS's time are here."""
+        return simulated * self.time_scale / 60
 
 
 settings = Settings()

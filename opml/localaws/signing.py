@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ SKEW = 15 * 60  # seconds that the clocks may differ, as AWS allows
 WEEK = 7 * 24 * 3600  # longest life of a presigned URL, seconds
 IN_MEMORY = 8 * 2**20  # larger bodies are spooled to disk while they are hashed
 FORBIDDEN_PATHS = ("/moto-api", "/latest/")  # moto's own switches and the fake instance metadata (it hands out credentials)
+
+
+received = threading.local()  # .at: when the request that this thread answers came in, by time.perf_counter
 
 
 class KnownKey(Protocol):
@@ -63,13 +67,18 @@ class _Signer(SigV4Auth):
 
 
 class Gate:
-    """WSGI middleware. ``find_key`` maps an access key id to its secret, or to None."""
+    """WSGI middleware. ``find_key`` maps an access key id to its secret, or to None; ``is_public`` knows the paths that need no signature
+    (function URLs of type NONE that everybody may call)."""
 
-    def __init__(self, app, find_key: Callable[[str], KnownKey | None], port: int, clock: Callable[[], float] = time.time):
-        self.app, self.find_key, self.port, self.clock = app, find_key, port, clock
+    def __init__(
+        self, app, find_key: Callable[[str], KnownKey | None], port: int, clock: Callable[[], float] = time.time,
+        is_public: Callable[[str], bool] = lambda path: False,
+    ):  # fmt: skip
+        self.app, self.find_key, self.port, self.clock, self.is_public = app, find_key, port, clock, is_public
         self.last_request = time.monotonic()
 
     def __call__(self, environ, start_response):
+        received.at = time.perf_counter()
         try:
             self.check(environ)
         except Refused as refusal:
@@ -80,6 +89,8 @@ class Gate:
     def check(self, environ: dict) -> None:
         """Return if the request may pass, else raise ``Refused``."""
         _check_host(environ.get("HTTP_HOST", ""), self.port)
+        if self.is_public(environ.get("PATH_INFO", "")):
+            return
         claim = read_claim(environ)
         if environ.get("PATH_INFO", "").startswith(FORBIDDEN_PATHS):
             raise Refused("forbidden", "This path is not part of AWS.", claim.service)

@@ -116,6 +116,7 @@ def find_key(access_key_id: str) -> Key | None:
     return None
 
 
+TIMES = ("Microseconds", "Milliseconds", "Seconds")  # units of metrics that people ask percentiles of
 _current: dict[tuple, MetricAggregatedDatum] = {}  # the datum that is still being added to, for each metric
 _current_lock = threading.Lock()
 
@@ -129,9 +130,12 @@ def count_metric(namespace: str, name: str, value: float, dimensions: dict[str, 
         if datum is not None and datum.timestamp == moment:
             datum.min, datum.max = min(datum.min, value), max(datum.max, value)
             datum.sample_count, datum.sum = datum.sample_count + 1, datum.sum + value
+            if unit in TIMES:
+                datum.samples.append(value)
             return
         pairs = [{"Name": label, "Value": text} for label, text in dimensions.items()]
         _current[key] = datum = MetricAggregatedDatum(namespace, name, value, value, 1.0, float(value), pairs, moment, unit)
+        datum.samples = [value] if unit in TIMES else []  # for percentiles
         cloudwatch_backends[settings.account][settings.region].metric_data.append(datum)
 
 

@@ -37,6 +37,16 @@ def served(local_aws, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def brisk(tmp_path_factory):
+    """Clients of a second server, as a new account has it (10 concurrent executions), whose minutes take 0.2 seconds."""
+    from served import Served
+
+    local = lifecycle.start(register=False, time_scale=0.2, lambda_concurrency=10)
+    yield Served(local, tmp_path_factory.mktemp("brisk"))
+    local.stop()
+
+
+@pytest.fixture(scope="session")
 def jobs(local_aws):
     """Small training jobs from a script's text."""
     from training_jobs import Jobs

@@ -1,5 +1,6 @@
 """What the tests of endpoints, functions and the door share: clients of the running local AWS."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,15 @@ import boto3
 from botocore.config import Config
 
 from opml.localaws.lifecycle import LocalAws
+
+
+def until(condition, seconds: float = 20.0):
+    """What ``condition()`` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+    return found
 
 
 @dataclass(frozen=True)

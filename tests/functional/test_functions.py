@@ -76,6 +76,10 @@ class Functions:
         events = self.aws.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
         return [event["message"] for event in events]
 
+    def tail(self, answer: dict) -> list[str]:
+        """The lines of LogType=Tail."""
+        return base64.b64decode(answer["LogResult"]).decode().splitlines()
+
     def refused(self, operation: str, **arguments) -> dict:
         with pytest.raises(ClientError) as caught:
             getattr(self.client, operation)(**arguments)

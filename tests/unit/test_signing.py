@@ -223,6 +223,20 @@ def test_a_refused_request_does_not_count_as_use(app):
     assert gate.last_request > before
 
 
+def test_a_public_path_needs_no_signature_but_the_right_host_and_all_others_do(app):
+    gate = Gate(app, KEYS.get, 5000, is_public=lambda path: path == "/lambda-url/open/")
+    environ = {key: value for key, value in signed().items() if key != "HTTP_AUTHORIZATION"}
+
+    def status(path: str, host: str = environ["HTTP_HOST"]) -> str:
+        seen = []
+        list(gate({**environ, "PATH_INFO": path, "HTTP_HOST": host}, lambda code, _headers: seen.append(code)))
+        return seen[0][:3]
+
+    assert status("/lambda-url/open/") == "200"
+    assert {status(path) for path in ("/", "/lambda-url/open", "/lambda-url/open/x", "/Lambda-Url/open/")} == {"403"}
+    assert status("/lambda-url/open/", "evil.example:5000") == "403"
+
+
 def test_a_garbled_authorization_is_refused(app):
     for garbled in ("Basic abc", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=host, Signature=x"):
         assert call(app, {**signed(), "HTTP_AUTHORIZATION": garbled})[0] == 403
