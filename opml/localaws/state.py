@@ -1,4 +1,7 @@
-"""moto's state, reached in process: objects in S3, log streams, metrics, credentials of a role. No HTTP, no copy."""
+"""moto's state, reached in process: objects in S3, log streams, metrics, credentials of a role. No HTTP, no copy.
+
+Inside ``iam_acting.acting_as(role)`` the functions on S3 raise ``iam_acting.AccessDenied`` where the role lacks the permission.
+"""
 
 import threading
 import time
@@ -14,6 +17,7 @@ from moto.s3.exceptions import MissingBucket
 from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
+from opml.localaws import iam_acting
 from opml.localaws.settings import settings
 
 
@@ -36,6 +40,7 @@ def _s3():
 def get_object(uri: str) -> bytes:
     """The bytes of one object."""
     bucket, key = split_uri(uri)
+    iam_acting.check("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
     try:
         found = _s3().get_object(bucket, key)
     except MissingBucket:
@@ -48,6 +53,7 @@ def get_object(uri: str) -> bytes:
 def list_objects(uri: str) -> list[tuple[str, object]]:
     """(key, moto object with ``.value``) of all objects whose key starts with the URI's key, sorted; none if the bucket is missing."""
     bucket, prefix = split_uri(uri)
+    iam_acting.check("s3:ListBucket", f"arn:aws:s3:::{bucket}", s3__prefix=prefix)
     try:
         keys = _s3().get_bucket(bucket).keys
     except MissingBucket:
@@ -58,6 +64,7 @@ def list_objects(uri: str) -> list[tuple[str, object]]:
 def put_object(uri: str, body: bytes) -> None:
     """Write one object; the bucket must exist."""
     bucket, key = split_uri(uri)
+    iam_acting.check("s3:PutObject", f"arn:aws:s3:::{bucket}/{key}")
     try:
         _s3().put_object(bucket, key, body)
     except MissingBucket:
