@@ -45,13 +45,23 @@ def check(response: BaseResponse, _kind: type, resource: str = "*") -> None:
     """Judge a request that the signature gate has let in, and keep a record of it; raise in the service's own way if it may not pass."""
     environ = response.normalized_request.environ
     key, service = environ["opml.access_key_id"], environ["opml.service"]
-    principal, told = of_key(key), asked(response, service, resource)
+    told = asked(response, service, resource)
+    try:
+        principal = of_key(key)
+    except LookupError:  # a session outlives its role
+        return _raise(_unknown(told), told, resource)
     refusal = _judge(principal, told)
     error, message = (refusal.code, refusal.message) if refusal else ("", "")
     arns = tuple(dict.fromkeys(arn for _, arn in told.checks))
     iam_record.add(iam_record.Call(principal, told.action, _event_name(told), arns, settings.region, key, error, message))
     if refusal is not None:
         _raise(refusal, told, resource)
+
+
+def _unknown(told: Asked) -> Refusal:
+    code = {"s3": "InvalidAccessKeyId", "ec2": "AuthFailure"}.get(told.service)
+    code = code or ("InvalidClientTokenId" if told.service in QUERY else "UnrecognizedClientException")
+    return Refusal(code, "The security token included in the request is invalid.", 403 if told.service in REST else 400)
 
 
 def _event_name(told: Asked) -> str:
