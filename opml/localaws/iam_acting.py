@@ -22,7 +22,7 @@ class AccessDenied(Exception):
 @contextlib.contextmanager
 def acting_as(role_arn: str, session_name: str = "SageMaker", by: str = "sagemaker.amazonaws.com") -> Iterator[None]:
     """Do what follows in this thread in the name of a role."""
-    before = getattr(_thread, "who", None)
+    before = current()
     _thread.who = (role_arn, session_name, by)
     try:
         yield
@@ -30,10 +30,14 @@ def acting_as(role_arn: str, session_name: str = "SageMaker", by: str = "sagemak
         _thread.who = before
 
 
+def current() -> tuple[str, str, str] | None:
+    """(role, session name, service) that act in this thread, if any."""
+    return getattr(_thread, "who", None)
+
+
 def check(action: str, resource: str, **context: str) -> None:
     """Raise ``AccessDenied`` if a role acts in this thread and may not do this; keep a record."""
-    who = getattr(_thread, "who", None)
-    if who is not None:
+    if (who := current()) is not None:
         check_role(*who, action, resource, {name.replace("__", ":"): value for name, value in context.items()})
 
 

@@ -63,7 +63,7 @@ def of_role(role_arn: str, session_name: str, session_policy: str | None = None)
 
 def of_entity(arn: str) -> Principal:
     """The user or role of an ARN; ``LookupError`` if there is none."""
-    user = next((user for user in _iam().users.values() if user.arn == arn), None)
+    user = next((user for user in list(_iam().users.values()) if user.arn == arn), None)
     return of_role(arn, "simulated") if user is None else _of_user(user)
 
 
@@ -87,7 +87,7 @@ def trust(role) -> dict:
 
 
 def _of_user(user) -> Principal:
-    groups = [group for group in _iam().groups.values() if user in group.users]
+    groups = [group for group in list(_iam().groups.values()) if user in group.users]
     documents = tuple(document for owner in (user, *groups) for document in _documents(owner))
     return Principal(user.arn, user.arn, "IAMUser", user.name, user.id, Grants(documents, _boundary(user)), _tags(user))
 

@@ -121,6 +121,12 @@ def test_a_model_that_its_role_may_not_write_fails_the_job(jobs, people):
     assert "s3:PutObject" in job["FailureReason"]
 
 
+def test_a_role_that_may_not_write_logs_has_a_job_without_logs(jobs, people):
+    role = people.role("sagemaker", allow("s3:*"))
+    job = jobs.run("print('unheard')", RoleArn=role)
+    assert (job["TrainingJobStatus"], jobs.log(job["TrainingJobName"])) == ("Completed", {})
+
+
 def test_a_role_is_not_passed_to_a_service_that_it_does_not_trust(jobs, people, served):
     role = people.role("lambda")
     code, text, status = refused(jobs.sagemaker.create_training_job, **jobs.request("pass", RoleArn=role))
