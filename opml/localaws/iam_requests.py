@@ -13,7 +13,7 @@ from opml.localaws import iam_ec2, iam_s3
 from opml.localaws.iam_policy import Context, as_list
 from opml.localaws.settings import settings
 
-PREFIXES = {"monitoring": "cloudwatch"}  # services that sign with another name than IAM's
+PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}  # services that sign with another name than IAM's
 RENAMED = {"lambda:Invoke": "lambda:InvokeFunction", "lambda:InvokeWithResponseStream": "lambda:InvokeFunction"}
 ALWAYS = ("sts:GetCallerIdentity", "sts:GetSessionToken")  # need no permission
 

@@ -273,6 +273,27 @@ def test_a_session_policy_takes_rights_away(people, local_aws):
     )
 
 
+def test_a_permissions_boundary_takes_rights_away(people):
+    role, limit = people.role("ec2", allow("*")), document(allow("s3:*"))
+    boundary = people.iam.create_policy(PolicyName="boundary", PolicyDocument=limit)["Policy"]["Arn"]
+    people.iam.put_role_permissions_boundary(RoleName=role.rsplit("/")[-1], PermissionsBoundary=boundary)
+    session = people.session(role)
+    session.client("s3").list_buckets()
+    assert refused(session.client("ec2").describe_instances)[1].endswith(
+        "because no permissions boundary allows the ec2:DescribeInstances action"
+    )
+
+
+def test_a_managed_policy_of_aws_works(people, local_aws):
+    person = people.user()
+    managed = "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"
+    people.iam.attach_user_policy(UserName=person.arn.rsplit("/")[-1], PolicyArn=managed)
+    person.client("sagemaker").list_training_jobs()
+    person.client("s3").put_object(Bucket=local_aws.bucket, Key="full/x", Body=b"x")  # its name has "sagemaker" in it
+    local_aws.client("s3").create_bucket(Bucket="plain-bucket")
+    assert refused(person.client("s3").put_object, Bucket="plain-bucket", Key="x", Body=b"x")[0] == "AccessDenied"
+
+
 def test_a_buckets_policy_refuses_and_its_conditions_count(people, local_aws):
     owner, bucket = local_aws.client("s3"), "bucket-with-policy"
     owner.create_bucket(Bucket=bucket)
