@@ -8,7 +8,7 @@ from moto.core.responses import ActionResult, BaseResponse
 from moto.sagemaker import urls
 from moto.sagemaker.responses import SageMakerResponse
 
-from opml.localaws import hosting_api, lambda_api, metrics_api, runtime_api
+from opml.localaws import hosting_api, iam_api, iam_gate, lambda_api, metrics_api, runtime_api
 from opml.localaws.hosting_api import HostingMixin
 from opml.localaws.training_api import TrainingMixin
 
@@ -37,6 +37,8 @@ def install() -> None:
     runtime_api.install()
     lambda_api.install()
     metrics_api.install()
+    iam_api.install()
+    iam_gate.install()
     modules = frozenset(backends.list_of_moto_modules())  # moto lists a folder of 175 twice for each request: half of its time
     backends.list_of_moto_modules = lambda: modules
     if not hasattr(BaseResponse.call_action, "answers_not_implemented"):

@@ -1,13 +1,14 @@
 """What goes into a training job's folders before it runs and what comes out of them afterwards: S3 and archives."""
 
+import contextlib
 import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from opml.localaws import state
+from opml.localaws import iam_acting, state
 from opml.localaws.settings import settings
 
 
@@ -18,14 +19,26 @@ class JobFault(Exception):
 def download(channel: dict, folder: Path, index: int, count: int, role_arn: str) -> None:
     """Copy a channel's objects to ``folder``; sharded by key, instance ``index`` of ``count`` takes every ``count``-th object."""
     source = channel["DataSource"]["S3DataSource"]
-    _, prefix = state.split_uri(source["S3Uri"])
-    objects = [(key, value) for key, value in state.list_objects(source["S3Uri"]) if not key.endswith("/")]
+    bucket, prefix = state.split_uri(source["S3Uri"])
+    with _denied(f"Data download failed:Unable to list objects under {source['S3Uri']}"):
+        objects = [(key, value) for key, value in state.list_objects(source["S3Uri"]) if not key.endswith("/")]
     if not objects:
         raise JobFault(_nothing_there(source["S3Uri"], role_arn))
     if source.get("S3DataDistributionType") == "ShardedByS3Key":
         objects = objects[index::count]
     for key, value in objects:
+        with _denied(f"Data download failed:Unable to download object s3://{bucket}/{key}"):
+            iam_acting.check("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
         _write(folder, key[len(prefix) :].lstrip("/") or PurePosixPath(key).name, value.value)
+
+
+@contextlib.contextmanager
+def _denied(what: str) -> Iterator[None]:
+    """What the job's role may not do is the job's fault (AWS's words, as users report them)."""
+    try:
+        yield
+    except iam_acting.AccessDenied as error:
+        raise JobFault(f"ClientError: {what} (AccessDenied: {error})") from None
 
 
 def _nothing_there(uri: str, role_arn: str) -> str:
@@ -51,6 +64,9 @@ def unpack_code(uri: str, folder: Path) -> None:
         archive = state.get_object(uri)
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*") as tar:
             tar.extractall(folder, filter="data")
+    except iam_acting.AccessDenied as error:  # on AWS it is the container that fetches the code
+        failed = "botocore.exceptions.ClientError: An error occurred (403) when calling the HeadObject operation: Forbidden"
+        raise JobFault(f"AlgorithmError: framework error: \n{failed}\n{uri}: {error}") from None
     except state.NoSuchObject:
         raise JobFault(f"ClientError: Source code download failed:no object {uri}") from None
     except tarfile.TarError as error:
@@ -79,6 +95,7 @@ def _files(folder: Path) -> list[Path]:
 def upload(uri: str, body: bytes) -> None:
     """Put one artefact; a bucket that is not there is the job's fault."""
     try:
-        state.put_object(uri, body)
+        with _denied(f"Artifact upload failed:Unable to upload object {uri}"):
+            state.put_object(uri, body)
     except state.NoSuchObject:
         raise JobFault(f"ClientError: Artifact upload failed:the bucket of {uri} does not exist") from None

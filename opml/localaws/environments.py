@@ -69,7 +69,7 @@ class Environment:
         self._tmp.mkdir(parents=True)
         day = datetime.datetime.now(datetime.UTC).strftime("%Y/%m/%d")
         self._stream = f"{day}/[{fn.version}]{uuid.uuid4().hex}"
-        self._log = state.LogStream(fn.logs_group_name, self._stream)
+        self._log = state.LogStream(fn.logs_group_name, self._stream, (fn.role, fn.function_name, "lambda.amazonaws.com"))
         self._lines: list[str] = []  # of the present invocation
         self._partial = {"replies": b"", "output": b""}
         self._init_milliseconds: float | None = None  # None: not yet started

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from opml.localaws import procs, state
 from opml.localaws.capture import Capture, summary
+from opml.localaws.iam_acting import acting_as
 from opml.localaws.instances import STARTUP_SECONDS, Instance, InvocationTimedOut, Reply, StartFailed
 from opml.localaws.settings import settings
 
@@ -208,7 +209,8 @@ class Endpoint:
             credentials = state.role_credentials(model.execution_role_arn, "SageMaker")
         except LookupError as error:
             raise StartFailed(f"The execution role of model {model.model_name} cannot be used: {error}") from error
-        instance = Instance(self.fake.endpoint_name, variant["VariantName"], _container(model), credentials)
+        with acting_as(model.execution_role_arn):  # its data is read with its role's permissions
+            instance = Instance(self.fake.endpoint_name, variant["VariantName"], _container(model), credentials)
         with self._lock:
             self._started.add(instance)
             closed = self._closed

@@ -20,7 +20,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from opml.localaws import procs, state
+from opml.localaws import iam_acting, procs, state
 from opml.localaws.settings import settings
 
 WORKER = Path(__file__).with_name("serve_worker.py")
@@ -64,7 +64,7 @@ def _unpack(uri: str, folder: Path) -> None:
     try:
         with tarfile.open(fileobj=io.BytesIO(state.get_object(uri)), mode="r:*") as archive:
             archive.extractall(folder, filter="data")
-    except state.NoSuchObject:
+    except (state.NoSuchObject, iam_acting.AccessDenied):
         raise StartFailed(
             f'Failed to download model data for container "container_1" from URL: "{uri}". '
             f"Please ensure that there is an object located at the URL and {advice}."

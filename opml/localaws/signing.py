@@ -80,14 +80,15 @@ class Gate:
     def __call__(self, environ, start_response):
         received.at = time.perf_counter()
         try:
-            self.check(environ)
+            claim = self.check(environ)
         except Refused as refusal:
             return respond(refusal, environ, start_response)
         self.last_request = time.monotonic()
+        environ["opml.access_key_id"], environ["opml.service"] = claim.access_key_id, claim.service  # who asks: iam_gate reads it
         return self.app(environ, start_response)
 
-    def check(self, environ: dict) -> None:
-        """Return if the request may pass, else raise ``Refused``."""
+    def check(self, environ: dict) -> Claim:
+        """Return the signature's claim if the request may pass, else raise ``Refused``."""
         _check_host(environ.get("HTTP_HOST", ""), self.port)
         if self.is_public(environ.get("PATH_INFO", "")):
             return
@@ -102,6 +103,7 @@ class Gate:
         expected = signature(environ, claim, key.secret, _body_hash(environ, claim))
         if not hmac.compare_digest(expected.encode(), claim.signature.encode()):
             raise Refused("mismatch", service=claim.service)
+        return claim
 
     def _check_time(self, claim: Claim, key: KnownKey) -> None:
         now, signed = self.clock(), _seconds(claim)

@@ -1,4 +1,7 @@
-"""moto's state, reached in process: objects in S3, log streams, metrics, credentials of a role. No HTTP, no copy."""
+"""moto's state, reached in process: objects in S3, log streams, metrics, credentials of a role. No HTTP, no copy.
+
+Inside ``iam_acting.acting_as(role)`` the functions on S3 raise ``iam_acting.AccessDenied`` where the role lacks the permission.
+"""
 
 import threading
 import time
@@ -14,6 +17,7 @@ from moto.s3.exceptions import MissingBucket
 from moto.s3.models import s3_backends
 from moto.sts.models import sts_backends
 
+from opml.localaws import iam_acting
 from opml.localaws.settings import settings
 
 
@@ -36,6 +40,7 @@ def _s3():
 def get_object(uri: str) -> bytes:
     """The bytes of one object."""
     bucket, key = split_uri(uri)
+    iam_acting.check("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
     try:
         found = _s3().get_object(bucket, key)
     except MissingBucket:
@@ -48,6 +53,7 @@ def get_object(uri: str) -> bytes:
 def list_objects(uri: str) -> list[tuple[str, object]]:
     """(key, moto object with ``.value``) of all objects whose key starts with the URI's key, sorted; none if the bucket is missing."""
     bucket, prefix = split_uri(uri)
+    iam_acting.check("s3:ListBucket", f"arn:aws:s3:::{bucket}", s3__prefix=prefix)
     try:
         keys = _s3().get_bucket(bucket).keys
     except MissingBucket:
@@ -58,6 +64,7 @@ def list_objects(uri: str) -> list[tuple[str, object]]:
 def put_object(uri: str, body: bytes) -> None:
     """Write one object; the bucket must exist."""
     bucket, key = split_uri(uri)
+    iam_acting.check("s3:PutObject", f"arn:aws:s3:::{bucket}/{key}")
     try:
         _s3().put_object(bucket, key, body)
     except MissingBucket:
@@ -65,10 +72,18 @@ def put_object(uri: str, body: bytes) -> None:
 
 
 class LogStream:
-    """One CloudWatch Logs stream, made on first use; safe to write from several threads."""
+    """One CloudWatch Logs stream, made on first use; safe to write from several threads.
 
-    def __init__(self, group: str, stream: str):
+    ``writer`` (role, session name, service) is in whose name it is written, else the role that acts in this thread: without the permission
+    nothing is written, as on AWS.
+    """
+
+    def __init__(self, group: str, stream: str, writer: tuple[str, str, str] | None = None):
         self.group, self.stream = group, stream
+        writer = writer or iam_acting.current()
+        self._silent = writer is not None and not _may_log(group, stream, writer)
+        if self._silent:
+            return
         self._backend = logs_backends[settings.account][settings.region]
         self._lock = threading.Lock()
         self._backend.ensure_log_group(group)
@@ -77,11 +92,28 @@ class LogStream:
 
     def write(self, lines: Iterable[str]) -> None:
         """Append lines with the present time."""
+        if self._silent:
+            return
         with self._lock:
             now = int(time.time() * 1000)
             events = [{"timestamp": now, "message": line} for line in lines]
             if events:
                 self._backend.put_log_events(self.group, self.stream, events)
+
+
+def _may_log(group: str, stream: str, writer: tuple[str, str, str]) -> bool:
+    actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    if group not in logs_backends[settings.account][settings.region].groups:
+        actions.insert(0, "logs:CreateLogGroup")
+    try:
+        for action in actions:
+            part = "" if action == "logs:CreateLogGroup" else stream
+            resource = f"arn:aws:logs:{settings.region}:{settings.account}:log-group:{group}:log-stream:{part}"
+            iam_acting.check_role(*writer, action, resource)
+    except iam_acting.AccessDenied as error:
+        print(f"no log: {error}")  # goes to the server's log
+        return False
+    return True
 
 
 def put_metric(namespace: str, name: str, value: float, dimensions: dict[str, str], unit: str = "None") -> None:

@@ -16,6 +16,7 @@ from moto.sagemaker.models import FakeTrainingJob
 
 from opml.localaws import channels, contract, procs, state
 from opml.localaws.channels import JobFault
+from opml.localaws.iam_acting import acting_as
 from opml.localaws.settings import settings
 from opml.localaws.training_record import show_as_started
 from opml.localaws.training_worker import LOG_GROUP, REASON_LENGTH, SLOTS, Worker, end_together
@@ -105,7 +106,7 @@ class Job:
         secondary, reason, folder = "Failed", None, None
         try:
             count = instance_count(self.fake.resource_config)
-            with SLOTS.take(count, self.stopping):
+            with SLOTS.take(count, self.stopping), acting_as(self.fake.role_arn):
                 folder = _job_folder(self.name)
                 secondary, reason = self._execute(folder, count)
         except JobFault as fault:

@@ -1,5 +1,7 @@
 """What the tests of endpoints, functions and the door share: clients of the running local AWS."""
 
+import contextlib
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,25 @@ import boto3
 from botocore.config import Config
 
 from opml.localaws.lifecycle import LocalAws
+
+FUNCTION = [
+    {"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": "arn:aws:sagemaker:*:*:endpoint/*"},
+    {
+        "Effect": "Allow",
+        "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
+        "Resource": "arn:aws:logs:*:*:log-group:/aws/lambda/*",
+    },
+]
+
+
+def make_role(iam, name: str, service: str, statements: list[dict]) -> str:
+    """The ARN of a role that a service may assume; made if it is not there."""
+    trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}))
+    if statements:
+        iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    return iam.get_role(RoleName=name)["Role"]["Arn"]
 
 
 def until(condition, seconds: float = 20.0):
@@ -35,6 +56,11 @@ class Served:
     def role_arn(self) -> str:
         """The account's default role."""
         return self.local.role_arn
+
+    @property
+    def function_role_arn(self) -> str:
+        """A role that Lambda may assume, which may call every endpoint and write every function's log."""
+        return make_role(self.client("iam"), "tests-function", "lambda.amazonaws.com", FUNCTION)
 
     def client(self, name: str, **config):
         """A boto3 client; ``config`` goes to botocore's Config."""

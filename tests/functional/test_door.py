@@ -40,7 +40,7 @@ def door(served):
         zipped.write(DOOR, "lambda_function.py")
     client = served.client("lambda")
     client.create_function(
-        FunctionName="door", Role=served.role_arn, Code={"ZipFile": package.getvalue()}, Handler="lambda_function.lambda_handler",
+        FunctionName="door", Role=served.function_role_arn, Code={"ZipFile": package.getvalue()}, Handler="lambda_function.lambda_handler",
         Runtime="python3.12", Timeout=30, MemorySize=512, Environment={"Variables": {"ENDPOINT_NAME": "behind", "FUNCTION_TIMEOUT": "30"}},
     )  # fmt: skip
     yield client

@@ -58,7 +58,7 @@ class Functions:
 
     def create(self, name: str, source: str = HANDLER, **settings) -> str:
         asked = {"Runtime": "python3.12", "Handler": "app.handler", "Timeout": 10, "MemorySize": 256, **settings}
-        self.client.create_function(FunctionName=name, Role=self.aws.role_arn, Code={"ZipFile": archive(source)}, **asked)
+        self.client.create_function(FunctionName=name, Role=self.aws.function_role_arn, Code={"ZipFile": archive(source)}, **asked)
         return name
 
     def invoke(self, name: str, event: dict | None = None, **options) -> dict:

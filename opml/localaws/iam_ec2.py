@@ -1,0 +1,74 @@
+"""EC2's requests in IAM's terms: which resources an operation touches, its condition keys, and the roles of an instance profile."""
+
+import re
+
+from moto.iam.models import iam_backends
+
+from opml.localaws.iam_policy import Context
+from opml.localaws.settings import settings
+
+# Prefix of an id -> resource type.
+TYPES = {
+    "i": "instance", "ami": "image", "sg": "security-group", "subnet": "subnet", "vpc": "vpc", "vol": "volume", "eni": "network-interface",
+    "snap": "snapshot", "lt": "launch-template", "igw": "internet-gateway", "rtb": "route-table", "eipalloc": "elastic-ip",
+    "key": "key-pair",
+}  # fmt: skip
+NEW = {
+    "RunInstances": ("instance", "volume", "network-interface"), "CreateSecurityGroup": ("security-group",), "CreateVolume": ("volume",),
+    "CreateLaunchTemplate": ("launch-template",), "CreateVpc": ("vpc",), "CreateSubnet": ("subnet",),
+}  # fmt: skip
+
+
+def arn(kind: str, name: str) -> str:
+    """The ARN of a resource; images belong to no account here."""
+    account = "" if kind == "image" else settings.account
+    return f"arn:aws:ec2:{settings.region}:{account}:{kind}/{name}"
+
+
+def resources(response, operation: str, _parameters: dict) -> list[str]:
+    """New ones by ``TYPE/*``, known ones by their ids, wherever the request names them; Describe and Get know no resources."""
+    if operation.startswith(("Describe", "Get")):
+        return ["*"]
+    found = [arn(kind, "*") for kind in NEW.get(operation, ())]
+    values = [(name, value[0] if isinstance(value, list) else value) for name, value in response.querystring.items()]
+    for name, value in values:
+        if named := re.fullmatch(r"([a-z]+)-[0-9a-f]{8,17}", str(value)):
+            found += [arn(TYPES[named[1]], value)] if named[1] in TYPES else []
+        elif name == "KeyName":
+            found.append(arn("key-pair", value))
+    return list(dict.fromkeys(found)) or ["*"]
+
+
+def context(_operation: str, parameters: dict) -> Context:
+    """Instance type, the metadata service's version, tags of a request to launch."""
+    keys: Context = {"ec2:region": settings.region}
+    metadata = parameters.get("MetadataOptions") or {}
+    told = {
+        "ec2:instancetype": parameters.get("InstanceType"), "ec2:metadatahttptokens": metadata.get("HttpTokens"),
+        "ec2:metadatahttpendpoint": metadata.get("HttpEndpoint"), "ec2:createaction": _operation,
+    }  # fmt: skip
+    keys |= {key: str(value) for key, value in told.items() if value}
+    for tag in [tag for one in _specifications(parameters) for tag in one.get("Tags") or one.get("Tag") or []]:
+        keys[f"aws:requesttag/{tag['Key'].lower()}"] = tag.get("Value", "")
+        keys.setdefault("aws:tagkeys", []).append(tag["Key"])
+    return keys
+
+
+def tagged(parameters: dict, checks: list[tuple[str, str]]) -> list[str]:
+    """The ARNs, of those that are checked, that a request to create also tags."""
+    kinds = {one.get("ResourceType") for one in _specifications(parameters)}
+    return [resource for _, resource in checks if resource.split(":")[-1].split("/")[0] in kinds]
+
+
+def roles_passed(operation: str, parameters: dict) -> list[str]:
+    """The ARNs of the roles in the instance profile of a request."""
+    if operation not in ("RunInstances", "AssociateIamInstanceProfile", "ReplaceIamInstanceProfileAssociation"):
+        return []
+    wanted = parameters.get("IamInstanceProfile") or {}
+    profiles = iam_backends[settings.account]["aws"].instance_profiles.values()
+    named = [one for one in list(profiles) if one.name == wanted.get("Name") or one.arn == wanted.get("Arn")]
+    return [role.arn for profile in named for role in profile.roles]
+
+
+def _specifications(parameters: dict) -> list[dict]:
+    return [one for one in parameters.get("TagSpecifications") or parameters.get("TagSpecification") or [] if isinstance(one, dict)]
