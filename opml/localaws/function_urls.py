@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
-from opml.localaws import functions, state
+from opml.localaws import functions, iam_gate, state
 from opml.localaws.settings import settings
 
 PREFIX = "/lambda-url/"
@@ -111,9 +111,18 @@ class FunctionUrls:
             return self.app(environ, start_response)
         found = PATH.fullmatch(path)
         url = _urls.get(found[1]) if found else None
-        if url is None or (url.auth == "NONE" and not url.public):
+        if url is None or not _may_call(url, environ):
             return _send(start_response, environ, *_message(403, "Forbidden"))
         return _send(start_response, environ, *_call(url, environ, found[2] or "/"))
+
+
+def _may_call(url: FunctionUrl, environ: dict) -> bool:
+    """NONE asks for the public permission, AWS_IAM for the caller's own (both actions, since October 2025)."""
+    if url.auth == "NONE":
+        return url.public
+    arn = url.backend.get_function(url.name, url.qualifier).function_arn
+    via = {"lambda:functionurlauthtype": "AWS_IAM", "lambda:invokedviafunctionurl": "true"}
+    return iam_gate.may(environ["opml.access_key_id"], (URL_ACTION, INVOKE_ACTION), arn, via)
 
 
 def _call(url: FunctionUrl, environ: dict, path: str) -> tuple[int, list[tuple[str, str]], bytes]:

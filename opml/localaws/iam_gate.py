@@ -58,6 +58,19 @@ def check(response: BaseResponse, _kind: type, resource: str = "*") -> None:
         _raise(refusal, told, resource)
 
 
+def may(key: str, actions: tuple[str, ...], arn: str, context: dict[str, str]) -> bool:
+    """Whether the holder of a key may do all of this, for what is no operation of an API (a function URL); kept in the record too."""
+    principal = of_key(key)
+    context = {**iam_shared.of_principal(principal), **context}
+    refused = next((action for action in actions if not _verdict(principal, action, arn, context).allowed), None)
+    error = "AccessDeniedException" if refused else ""
+    name = actions[0].partition(":")[2]
+    iam_record.add(
+        iam_record.Call(principal, actions[0], name, (arn,), settings.region, key, error, f"{refused} is missing" if refused else "")
+    )
+    return refused is None
+
+
 def _unknown(told: Asked) -> Refusal:
     code = {"s3": "InvalidAccessKeyId", "ec2": "AuthFailure"}.get(told.service)
     code = code or ("InvalidClientTokenId" if told.service in QUERY else "UnrecognizedClientException")

@@ -84,14 +84,15 @@ class Gate:
         except Refused as refusal:
             return respond(refusal, environ, start_response)
         self.last_request = time.monotonic()
-        environ["opml.access_key_id"], environ["opml.service"] = claim.access_key_id, claim.service  # who asks: iam_gate reads it
+        if claim is not None:
+            environ["opml.access_key_id"], environ["opml.service"] = claim.access_key_id, claim.service  # who asks: iam_gate reads it
         return self.app(environ, start_response)
 
-    def check(self, environ: dict) -> Claim:
-        """Return the signature's claim if the request may pass, else raise ``Refused``."""
+    def check(self, environ: dict) -> Claim | None:
+        """Return the signature's claim if the request may pass (None: it needs no signature), else raise ``Refused``."""
         _check_host(environ.get("HTTP_HOST", ""), self.port)
         if self.is_public(environ.get("PATH_INFO", "")):
-            return
+            return None
         claim = read_claim(environ)
         if environ.get("PATH_INFO", "").startswith(FORBIDDEN_PATHS):
             raise Refused("forbidden", "This path is not part of AWS.", claim.service)

@@ -8,6 +8,8 @@ import pytest
 import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
+from people import People
+from people import allow as allowing
 from test_functions import Functions
 
 SOURCE = """
@@ -113,8 +115,8 @@ def test_the_url_of_an_alias_goes_with_it(functions):
     assert said["Error"]["Code"] == "InvalidParameterValueException"
 
 
-def signed(functions, url: str, secret: str) -> requests.Response:
-    keys = boto3.Session(functions.aws.local.access_key_id, secret).get_credentials()
+def signed(functions, url: str, secret: str, key: str = "") -> requests.Response:
+    keys = boto3.Session(key or functions.aws.local.access_key_id, secret).get_credentials()
     request = AWSRequest("POST", url, data=b"{}", headers={"Content-Type": "application/json"})
     SigV4Auth(keys, "lambda", functions.aws.local.region).add_auth(request)
     return requests.post(url, data=b"{}", headers=dict(request.headers), timeout=20)
@@ -130,3 +132,13 @@ def test_an_iam_url_wants_a_valid_signature(functions):
     assert signed(functions, url, functions.aws.local.secret_access_key).json()["body"] == "{}"
     functions.client.delete_function_url_config(FunctionName="open")
     assert signed(functions, url, functions.aws.local.secret_access_key).status_code == 403
+
+
+def test_an_iam_url_asks_for_the_callers_own_permissions(functions):
+    people, arn = People(functions.aws.local), functions.client.get_function(FunctionName="open")["Configuration"]["FunctionArn"]
+    half = people.user(allowing("lambda:InvokeFunctionUrl", arn))
+    whole = people.user(allowing(["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"], arn))
+    url = functions.client.create_function_url_config(FunctionName="open", AuthType="AWS_IAM")["FunctionUrl"]
+    answers = [signed(functions, url, person.keys[1], person.keys[0]).status_code for person in (half, whole)]
+    functions.client.delete_function_url_config(FunctionName="open")
+    assert answers == [403, 200]

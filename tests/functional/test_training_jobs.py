@@ -26,8 +26,8 @@ SLEEP = "import time\nprint('asleep', flush=True)\ntime.sleep(600)"
 @pytest.fixture(scope="module")
 def data(jobs):
     for number in range(4):
-        jobs.put(f"data/part/{number}.txt")
-    return {**PREFIX, "S3Uri": f"s3://{jobs.bucket}/data"}
+        jobs.put(f"numbers/part/{number}.txt")
+    return {**PREFIX, "S3Uri": f"s3://{jobs.bucket}/numbers"}
 
 
 @pytest.fixture(scope="module")

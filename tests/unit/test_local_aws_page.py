@@ -7,8 +7,13 @@ import pytest
 from botocore import xform_name
 from botocore.loaders import Loader
 
+from opml.localaws.autoscaling_api import AutoScaling
+from opml.localaws.function_urls_api import UrlsMixin
 from opml.localaws.hosting_api import HostingMixin
+from opml.localaws.iam_api import CloudTrail, Iam
 from opml.localaws.lambda_api import Lambda
+from opml.localaws.metrics_api import CloudWatch
+from opml.localaws.provisioned_api import ProvisionedMixin
 from opml.localaws.runtime_api import SageMakerRuntime
 from opml.localaws.training_api import TrainingMixin
 
@@ -16,11 +21,16 @@ PAGE = (Path(__file__).parents[2] / "docs" / "local-aws.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
 ANSWERS = {"yes", "stored", "not yet", "no"}
 NAMED = set(re.findall(r"`([A-Z]\w+)`", PAGE))
-OURS = [("sagemaker", TrainingMixin), ("sagemaker", HostingMixin), ("sagemaker-runtime", SageMakerRuntime), ("lambda", Lambda)]
-SERVICES = ("sagemaker", "sagemaker-runtime", "lambda", "application-autoscaling", "iam", "sts", "cloudtrail")
+OURS = [
+    ("sagemaker", TrainingMixin), ("sagemaker", HostingMixin), ("sagemaker-runtime", SageMakerRuntime), ("lambda", Lambda),
+    ("lambda", ProvisionedMixin), ("lambda", UrlsMixin), ("application-autoscaling", AutoScaling), ("iam", Iam), ("cloudtrail", CloudTrail),
+    ("cloudwatch", CloudWatch),
+]  # fmt: skip
+SERVICES = ("sagemaker", "sagemaker-runtime", "lambda", "application-autoscaling", "iam", "sts", "cloudtrail", "cloudwatch")
 NO_OPERATIONS = {
     "Host", "File", "FastFile", "Random", "Bayesian", "Grid", "Hyperband", "Event", "Starting", "Stopped", "Creating", "InService",
     "Updating", "Failed", "NoIssuesFound", "S3Prefix", "BillableTimeInSeconds", "DeploymentConfig", "ModelError", "TargetModel",
+    "OverheadLatency", "PassRole",
 }  # fmt: skip
 
 
