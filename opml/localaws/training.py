@@ -89,6 +89,7 @@ class Job:
         self.lock = threading.RLock()  # status and secondary status change together
         self.stopping, self.done = threading.Event(), threading.Event()
         self.workers: list[Worker] = []
+        self._history: dict[str, list[float]] = {}
         _show_as_started(fake, request)
         self._transition("Starting")
         JOBS[fake.training_job_name] = self
@@ -115,6 +116,11 @@ class Job:
         """The last value of a metric, or None."""
         values = [entry["Value"] for entry in self.fake.final_metric_data_list if entry["MetricName"] == name]
         return values[-1] if values else None
+
+    def metric_history(self, name: str) -> list[float]:
+        """All values of a metric so far."""
+        with self.lock:
+            return list(self._history.get(name, []))
 
     def _transition(self, secondary: str) -> None:
         with self.lock:
@@ -229,6 +235,7 @@ class Job:
     def record_metric(self, name: str, value: float) -> None:
         """A value read in the log: the last one of each name is shown by Describe, all of them go to CloudWatch."""
         with self.lock:
+            self._history.setdefault(name, []).append(value)
             others = [entry for entry in self.fake.final_metric_data_list if entry["MetricName"] != name]
             self.fake.final_metric_data_list = [*others, {"MetricName": name, "Value": value, "Timestamp": state.now()}]
         state.put_metric(LOG_GROUP, name, value, {"TrainingJobName": self.name})
