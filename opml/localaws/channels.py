@@ -25,7 +25,7 @@ def download(channel: dict, folder: Path, index: int, count: int, role_arn: str)
     if source.get("S3DataDistributionType") == "ShardedByS3Key":
         objects = objects[index::count]
     for key, value in objects:
-        _write(folder, key[len(prefix) :].lstrip("/") or PurePosixPath(key).name, value.value)
+        write(folder, key[len(prefix) :].lstrip("/") or PurePosixPath(key).name, value.value)
 
 
 def _nothing_there(uri: str, role_arn: str) -> str:
@@ -37,7 +37,8 @@ def _nothing_there(uri: str, role_arn: str) -> str:
     )
 
 
-def _write(folder: Path, relative: str, body: bytes) -> None:
+def write(folder: Path, relative: str, body: bytes) -> None:
+    """Write one object's file; one that would lie outside the folder is the job's fault."""
     target = folder / relative
     if not target.resolve().is_relative_to(folder.resolve()):
         raise JobFault(f"ClientError: Data download failed:the object key {relative!r} leaves the channel's folder")
@@ -63,7 +64,7 @@ def pack(folders: Iterable[Path], scratch: Path) -> bytes | None:
     with tempfile.TemporaryFile(dir=scratch) as file:
         with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
             for folder in folders:
-                for path in _files(folder):
+                for path in files(folder):
                     name = str(path.relative_to(folder))
                     if name not in seen:
                         seen.add(name)
@@ -72,7 +73,8 @@ def pack(folders: Iterable[Path], scratch: Path) -> bytes | None:
         return file.read() if seen else None
 
 
-def _files(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted."""
     return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 

@@ -8,7 +8,7 @@ from moto.iam.models import iam_backends
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.models import FakeTrainingJob, HyperParameterTuningJob, sagemaker_backends
 
-from opml.localaws import search, training, tuning
+from opml.localaws import checkpoints, search, spot, training, tuning
 from opml.localaws.settings import settings
 
 SERVICE = "sagemaker.amazonaws.com"
@@ -48,6 +48,9 @@ def _check_training_request(request: dict) -> None:
     check_role(request["RoleArn"])
     for channel in request.get("InputDataConfig") or []:
         _check_channel(channel)
+    wrong = spot.fault(request) or checkpoints.fault(request.get("CheckpointConfig") or {})
+    if wrong is not None:
+        raise ValidationError(wrong)
 
 
 def _check_channel(channel: dict) -> None:
