@@ -6,9 +6,11 @@ scripts to read them; see ``mounts`` for those that do not.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+JOB_PATH = Path(__file__).with_name("job_path")  # its sitecustomize keeps a distributed job on loopback
 GROUP = "homogeneousCluster"
 NETWORK = "lo"  # eth0 in a container
 FRAMEWORK = "sagemaker_pytorch_container.training:main"
@@ -161,7 +163,7 @@ def job_environment(instance: Instance, *, region: str, arn: str, endpoint_url: 
     return kept | {
         "TRAINING_JOB_NAME": instance.job_name, "SAGEMAKER_JOB_NAME": instance.job_name, "TRAINING_JOB_ARN": arn,
         "SAGEMAKER_REGION": region, "AWS_REGION": region, "AWS_DEFAULT_REGION": region, "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": f"{instance.base}/code",
+        "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": f"{instance.base}/code{os.pathsep}{JOB_PATH}",
         "SAGEMAKER_BASE_DIR": str(instance.base),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": NETWORK,  # algo-1 and 7777 in a container
         "OMP_NUM_THREADS": str(max(1, instance.num_cpus // len(instance.hosts))),
