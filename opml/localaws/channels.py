@@ -20,20 +20,20 @@ def download(channel: dict, folder: Path, index: int, count: int, role_arn: str)
     """Copy a channel's objects to ``folder``; sharded by key, instance ``index`` of ``count`` takes every ``count``-th object."""
     source = channel["DataSource"]["S3DataSource"]
     bucket, prefix = state.split_uri(source["S3Uri"])
-    with _denied(f"Data download failed:Unable to list objects under {source['S3Uri']}"):
+    with denied(f"Data download failed:Unable to list objects under {source['S3Uri']}"):
         objects = [(key, value) for key, value in state.list_objects(source["S3Uri"]) if not key.endswith("/")]
     if not objects:
         raise JobFault(_nothing_there(source["S3Uri"], role_arn))
     if source.get("S3DataDistributionType") == "ShardedByS3Key":
         objects = objects[index::count]
     for key, value in objects:
-        with _denied(f"Data download failed:Unable to download object s3://{bucket}/{key}"):
+        with denied(f"Data download failed:Unable to download object s3://{bucket}/{key}"):
             iam_acting.check("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
-        _write(folder, key[len(prefix) :].lstrip("/") or PurePosixPath(key).name, value.value)
+        write(folder, key[len(prefix) :].lstrip("/") or PurePosixPath(key).name, value.value)
 
 
 @contextlib.contextmanager
-def _denied(what: str) -> Iterator[None]:
+def denied(what: str) -> Iterator[None]:
     """What the job's role may not do is the job's fault (AWS's words, as users report them)."""
     try:
         yield
@@ -50,7 +50,8 @@ def _nothing_there(uri: str, role_arn: str) -> str:
     )
 
 
-def _write(folder: Path, relative: str, body: bytes) -> None:
+def write(folder: Path, relative: str, body: bytes) -> None:
+    """Write one object's file; one that would lie outside the folder is the job's fault."""
     target = folder / relative
     if not target.resolve().is_relative_to(folder.resolve()):
         raise JobFault(f"ClientError: Data download failed:the object key {relative!r} leaves the channel's folder")
@@ -79,7 +80,7 @@ def pack(folders: Iterable[Path], scratch: Path) -> bytes | None:
     with tempfile.TemporaryFile(dir=scratch) as file:
         with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
             for folder in folders:
-                for path in _files(folder):
+                for path in files(folder):
                     name = str(path.relative_to(folder))
                     if name not in seen:
                         seen.add(name)
@@ -88,14 +89,15 @@ def pack(folders: Iterable[Path], scratch: Path) -> bytes | None:
         return file.read() if seen else None
 
 
-def _files(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted."""
     return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 
 def upload(uri: str, body: bytes) -> None:
     """Put one artefact; a bucket that is not there is the job's fault."""
     try:
-        with _denied(f"Artifact upload failed:Unable to upload object {uri}"):
+        with denied(f"Artifact upload failed:Unable to upload object {uri}"):
             state.put_object(uri, body)
     except state.NoSuchObject:
         raise JobFault(f"ClientError: Artifact upload failed:the bucket of {uri} does not exist") from None

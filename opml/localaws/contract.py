@@ -1,14 +1,16 @@
 """What a training script finds in its container, as pure functions: arguments, SM_* environment, configuration files.
 
 Names and encodings are those of sagemaker-training-toolkit 5.1 (ENVIRONMENT_VARIABLES.md, mapping.py, environment.py). The one
-difference: the tree that is /opt/ml in a container lies in a folder of the job here, so scripts must take folders from ``SM_*``, as AWS's
-documentation asks.
+difference: the tree that is /opt/ml in a container lies in a folder of the job here, and ``SM_*`` say so, as AWS's documentation asks
+scripts to read them; see ``mounts`` for those that do not.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+JOB_PATH = Path(__file__).with_name("job_path")  # its sitecustomize keeps a distributed job on loopback
 GROUP = "homogeneousCluster"
 NETWORK = "lo"  # eth0 in a container
 FRAMEWORK = "sagemaker_pytorch_container.training:main"
@@ -30,6 +32,7 @@ class Instance:
     input_data_config: dict[str, dict]  # channel name -> its settings
     hyperparameters: dict[str, str]  # as the API carries them: JSON texts, or plain texts
     num_cpus: int
+    checkpoints: Path | None = None  # the folder that is kept in S3, if the job asks for one
 
 
 def decode(hyperparameters: dict[str, str]) -> dict:
@@ -81,11 +84,12 @@ def resource_config(instance: Instance) -> dict:
 
 def config_files(instance: Instance) -> dict[str, dict]:
     """File name in ``input/config`` -> content."""
-    return {
+    files = {
         "hyperparameters.json": instance.hyperparameters,
         "resourceconfig.json": resource_config(instance),
         "inputdataconfig.json": instance.input_data_config,
     }
+    return files | ({"checkpointconfig.json": {"LocalPath": str(instance.checkpoints)}} if instance.checkpoints else {})
 
 
 def training_env(instance: Instance) -> dict:
@@ -155,10 +159,11 @@ def sm_environment(instance: Instance) -> dict[str, str]:
 
 def job_environment(instance: Instance, *, region: str, arn: str, endpoint_url: str, port: int) -> dict[str, str]:
     """The other variables that SageMaker, or its container, sets. ``port`` is the rendezvous of a distributed job."""
-    return {
+    kept = {"CHECKPOINT_CONFIG_FILE_PATH": f"{instance.base}/input/config/checkpointconfig.json"} if instance.checkpoints else {}
+    return kept | {
         "TRAINING_JOB_NAME": instance.job_name, "SAGEMAKER_JOB_NAME": instance.job_name, "TRAINING_JOB_ARN": arn,
         "SAGEMAKER_REGION": region, "AWS_REGION": region, "AWS_DEFAULT_REGION": region, "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": f"{instance.base}/code",
+        "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": f"{instance.base}/code{os.pathsep}{JOB_PATH}",
         "SAGEMAKER_BASE_DIR": str(instance.base),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": NETWORK,  # algo-1 and 7777 in a container
         "OMP_NUM_THREADS": str(max(1, instance.num_cpus // len(instance.hosts))),
@@ -183,8 +188,6 @@ def command(instance: Instance, python: str, port: int) -> list[str]:
 def log_lines(instance: Instance) -> list[str]:
     """What the local AWS does differently from a container, said at the top of the job's log where it matters."""
     values, lines = decode(instance.hyperparameters), []
-    if (instance.base / "code" / "requirements.txt").exists():
-        lines.append("local AWS: requirements.txt is not installed here; the job sees the packages of this Python environment")
     if values.get("sagemaker_mpi_enabled"):
         lines.append("local AWS: there is no MPI here; the script is started once on each instance")
     return lines

@@ -3,6 +3,7 @@
 moto's ``FakeTrainingJob`` stays the single source of what Describe and List show; a ``Job`` moves it along.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,21 +11,22 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from moto.sagemaker.models import FakeTrainingJob
 
-from opml.localaws import channels, contract, procs, state
+from opml.localaws import channels, checkpoints, contract, mounts, procs, spot, state
 from opml.localaws.channels import JobFault
 from opml.localaws.iam_acting import acting_as
 from opml.localaws.settings import settings
-from opml.localaws.training_record import show_as_started
-from opml.localaws.training_worker import LOG_GROUP, REASON_LENGTH, SLOTS, Worker, end_together
+from opml.localaws.worker import LOG_GROUP, REASON_LENGTH, Worker, end_together
 
 DAY = 24 * 3600.0
 STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL; AWS gives 120
 FAIL_GRACE = 1.0  # the other instances of a job of which one has failed
 TERMINAL = ("Completed", "Failed", "Stopped")
+RULES_NOT_EVALUATED = "The local AWS stores rule configurations but does not evaluate rules yet."
 
 MESSAGES = {
     "Starting": "Preparing the instances for training",
@@ -35,6 +37,8 @@ MESSAGES = {
     "Completed": "Training job completed",
     "Failed": "Training job failed",
     "Stopped": "Training job stopped",
+    "Interrupted": "Training was interrupted: the spot capacity was taken back",
+    "MaxWaitTimeExceeded": "Training job waiting time exceeded MaxWaitTimeInSeconds provided",
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
 }
 
@@ -46,6 +50,34 @@ def is_busy() -> bool:
     return any(not job.done.is_set() for job in list(JOBS.values()))
 
 
+class Slots:
+    """The instances that this machine runs at one time; a job takes all of its own at once, in turn."""
+
+    def __init__(self):
+        self._free: int | None = None
+        self._turn = threading.Condition()
+
+    @contextlib.contextmanager
+    def take(self, count: int, given_up: Callable[[], bool]) -> Iterator[None]:
+        """Wait for ``count`` slots (at most as many as there are), or until the job is given up."""
+        count = min(count, settings.max_parallel_instances)
+        with self._turn:
+            if self._free is None:
+                self._free = settings.max_parallel_instances
+            while self._free < count and not given_up():
+                self._turn.wait(0.2)
+            self._free -= count
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._free += count
+                self._turn.notify_all()
+
+
+SLOTS = Slots()
+
+
 class Job:
     """Runs one training job in threads and processes; ``fake`` is what the API shows of it."""
 
@@ -54,7 +86,9 @@ class Job:
         self.lock = threading.RLock()  # status and secondary status change together
         self.stopping, self.done = threading.Event(), threading.Event()
         self.workers: list[Worker] = []
-        show_as_started(fake, request)
+        self._history: dict[str, list[float]] = {}
+        self.number, self._spot = int(time.time()), spot.Spot(request)  # the number is the end of the log streams' names
+        _show_as_started(fake, request)
         self._transition("Starting")
         JOBS[fake.training_job_name] = self
         threading.Thread(target=self._run, daemon=True, name=f"job {fake.training_job_name}").start()
@@ -81,6 +115,11 @@ class Job:
         values = [entry["Value"] for entry in self.fake.final_metric_data_list if entry["MetricName"] == name]
         return values[-1] if values else None
 
+    def metric_history(self, name: str) -> list[float]:
+        """All values of a metric so far."""
+        with self.lock:
+            return list(self._history.get(name, []))
+
     def _transition(self, secondary: str) -> None:
         with self.lock:
             now, transitions = state.now(), self.fake.secondary_status_transitions
@@ -97,16 +136,17 @@ class Job:
             fake.training_end_time = state.now()
             if fake.training_start_time is not None:
                 seconds = (fake.training_end_time - fake.training_start_time).total_seconds()
-                fake.training_time_in_seconds = fake.billable_time_in_seconds = max(1, round(seconds))
+                fake.training_time_in_seconds = max(1, round(seconds))
+                fake.billable_time_in_seconds = self._spot.billable(fake.training_time_in_seconds)
             self._transition(secondary)
-            fake.training_job_status = "Stopped" if secondary == "MaxRuntimeExceeded" else secondary
+            fake.training_job_status = "Stopped" if secondary.endswith("Exceeded") else secondary
         self.done.set()
 
     def _run(self) -> None:
         secondary, reason, folder = "Failed", None, None
         try:
             count = instance_count(self.fake.resource_config)
-            with SLOTS.take(count, self.stopping), acting_as(self.fake.role_arn):
+            with SLOTS.take(count, self._is_given_up), acting_as(self.fake.role_arn):
                 folder = _job_folder(self.name)
                 secondary, reason = self._execute(folder, count)
         except JobFault as fault:
@@ -119,29 +159,56 @@ class Job:
                 shutil.rmtree(folder, ignore_errors=True)
             self._finish(secondary, reason)
 
+    def _is_given_up(self) -> bool:
+        return self.stopping.is_set() or self._spot.has_waited_too_long()
+
     def _execute(self, folder: Path, count: int) -> tuple[str, str | None]:
         """Everything between Starting and the end: (last secondary status, failure reason)."""
-        if self.stopping.is_set():
-            return "Stopped", None
+        if self._is_given_up():
+            return self._end_before_training()
         with self.lock:
             self.fake.training_start_time = state.now()
-        self._transition("Downloading")
-        try:
-            instances = self._prepare(folder, count)
-        except OSError as error:
-            raise JobFault(f"ClientError: Data download failed:{error.strerror}") from None
-        self._transition("Training")
-        outcome = self._train(instances)
+        while True:
+            self._transition("Downloading")
+            try:
+                instances, kept = self._prepare(folder, count)
+            except OSError as error:
+                raise JobFault(f"ClientError: Data download failed:{error.strerror}") from None
+            self._transition("Training")
+            secondary, reason = self._train(instances, kept)
+            if secondary != "Interrupted":
+                break
+            self._transition("Interrupted")
+            shutil.rmtree(folder / "instances")  # the instances are gone, and all on them but the checkpoints
+            if not self._has_capacity_again():
+                return self._end_before_training()
+            self._transition("Starting")
+        self._save(folder, instances, secondary)
+        return secondary, reason
+
+    def _end_before_training(self) -> tuple[str, None]:
+        if self.stopping.is_set():
+            return "Stopped", None
+        self._transition("Stopping")
+        return "MaxWaitTimeExceeded", None
+
+    def _has_capacity_again(self) -> bool:
+        """Wait as long as the rehearsed shortage lasts; False if the job is given up meanwhile."""
+        back = time.monotonic() + self._spot.absent
+        while time.monotonic() < back and not self._is_given_up():
+            self.stopping.wait(0.05)
+        return not self._is_given_up()
+
+    def _save(self, folder: Path, instances: list[contract.Instance], secondary: str) -> None:
         if not self.stopping.is_set():
             self._transition("Uploading")
         try:
             self._upload(folder, instances)
         except JobFault:
-            if outcome[0] != "Failed":  # else the script's own failure is what the reader must see
+            if secondary != "Failed":  # else the script's own failure is what the reader must see
                 raise
-        return outcome
 
-    def _prepare(self, folder: Path, count: int) -> list[contract.Instance]:
+    def _prepare(self, folder: Path, count: int) -> tuple[list[contract.Instance], checkpoints.Checkpoints | None]:
         hosts = tuple(f"algo-{number + 1}" for number in range(count))
         instances = [self._instance(folder, host, hosts) for host in hosts]
         values = contract.decode(self.fake.hyper_parameters)
@@ -156,50 +223,75 @@ class Job:
                 channels.download(channel, instance.base / "input/data" / channel["ChannelName"], index, count, self.fake.role_arn)
             if "sagemaker_submit_directory" in values:
                 channels.unpack_code(values["sagemaker_submit_directory"], instance.base / "code")
-        return instances
+        _check_paths(instances[0])
+        return instances, self._open_checkpoints(instances)
+
+    def _open_checkpoints(self, instances: list[contract.Instance]) -> checkpoints.Checkpoints | None:
+        config = self.fake.checkpoint_config
+        if not config:
+            return None
+        kept = checkpoints.Checkpoints(config["S3Uri"], [instance.checkpoints for instance in instances])
+        kept.open()
+        return kept
 
     def _instance(self, folder: Path, host: str, hosts: tuple[str, ...]) -> contract.Instance:
+        base, kept = folder / "instances" / host / "opt" / "ml", self.fake.checkpoint_config
         return contract.Instance(
             job_name=self.name, host=host, hosts=hosts, instance_type=self.fake.resource_config.get("InstanceType", "local"),
-            base=folder / host / "opt" / "ml", hyperparameters=dict(self.fake.hyper_parameters), num_cpus=os.cpu_count() or 1,
+            base=base, hyperparameters=dict(self.fake.hyper_parameters), num_cpus=os.cpu_count() or 1,
             input_data_config={channel["ChannelName"]: _channel_settings(channel) for channel in self.fake.input_data_config or []},
+            checkpoints=checkpoints.folder_in(base, kept) if kept else None,
         )  # fmt: skip
 
-    def _train(self, instances: list[contract.Instance]) -> tuple[str, str | None]:
+    def _train(self, instances: list[contract.Instance], kept: checkpoints.Checkpoints | None) -> tuple[str, str | None]:
+        """Run the script: (secondary status that it ends in, failure reason)."""
         port, credentials = procs.free_port(), state.role_credentials(self.fake.role_arn, "SageMaker")
-        self.workers = [Worker(self, instance, port, credentials) for instance in instances]
-        deadline = time.monotonic() + (self.fake.stopping_condition or {}).get("MaxRuntimeInSeconds", DAY)
-        failed, late = self._watch(deadline)
-        ending = STOP_GRACE if late or self.stopping.is_set() else FAIL_GRACE
-        end_together(self.workers, ending)
-        if failed is not None:
-            return "Failed", failed.failure_reason()
-        if self.stopping.is_set():
-            return "Stopped", None
-        return ("MaxRuntimeExceeded" if late else "Completed"), None
+        began = time.monotonic()
+        self.workers, grace = [], FAIL_GRACE
+        try:
+            for instance in instances:
+                self.workers.append(Worker(self, instance, port, credentials))
+            secondary, failed = self._watch(began)
+            grace = FAIL_GRACE if failed else STOP_GRACE
+        except OSError as error:
+            raise JobFault(f"InternalServerError: the instances could not be started: {error}") from None
+        finally:
+            end_together(self.workers, grace)
+        self._spot.trained += time.monotonic() - began
+        if kept is not None:
+            kept.close()
+        return secondary, failed.failure_reason() if failed else None
 
-    def _watch(self, deadline: float) -> tuple[Worker | None, bool]:
-        """Wait until all instances are done, one has failed, the job is stopped or it is too late: (the failed one, late?)."""
+    def _watch(self, began: float) -> tuple[str, "Worker | None"]:
+        """Wait until all instances are done, one has failed, or the job's time is over: (secondary status, the failed one)."""
+        longest = (self.fake.stopping_condition or {}).get("MaxRuntimeInSeconds", DAY) - self._spot.trained
+        interruption = self._spot.next_interruption()
         while True:
             statuses = [worker.process.poll() for worker in self.workers]
             failed = next((worker for worker, status in zip(self.workers, statuses, strict=True) if status not in (None, 0)), None)
             if self.stopping.is_set():
-                return None, False
+                return "Stopped", None
             if failed is not None or None not in statuses:
-                return failed, False
-            if time.monotonic() > deadline:
-                return None, True
+                return ("Failed" if failed else "Completed"), failed
+            seconds = time.monotonic() - began
+            if seconds > longest or self._spot.has_waited_too_long():
+                return ("MaxRuntimeExceeded" if seconds > longest else "MaxWaitTimeExceeded"), None
+            if seconds > interruption:
+                return "Interrupted", None
             self.stopping.wait(0.05)
 
     def record_metric(self, name: str, value: float) -> None:
         """A value read in the log: the last one of each name is shown by Describe, all of them go to CloudWatch."""
         with self.lock:
+            self._history.setdefault(name, []).append(value)
             others = [entry for entry in self.fake.final_metric_data_list if entry["MetricName"] != name]
             self.fake.final_metric_data_list = [*others, {"MetricName": name, "Value": value, "Timestamp": state.now()}]
         state.put_metric(LOG_GROUP, name, value, {"TrainingJobName": self.name})
 
     def _upload(self, folder: Path, instances: list[contract.Instance]) -> None:
         target = f"{self.fake.output_data_config['S3OutputPath'].rstrip('/')}/{self.name}/output"
+        if lost := next((instance.host for instance in instances if not (instance.base / "model").is_dir()), None):
+            raise JobFault(f"ClientError: Artifact upload failed:the working folder of {lost} was removed while the job ran")
         artefacts = {"output.tar.gz": "output/data", "model.tar.gz": "model"}
         try:
             for name, source in artefacts.items():
@@ -212,10 +304,27 @@ class Job:
             self.fake.model_artifacts = {"S3ModelArtifacts": f"{target}/model.tar.gz"}  # AWS names it also when there was no model
 
 
+def _check_paths(instance: contract.Instance) -> None:
+    """Where a job cannot have an /opt/ml of its own, a script that names it must not reach the machine's."""
+    if mounts.is_available():
+        return
+    values = contract.of_the_user(contract.decode(instance.hyperparameters))
+    where = next((f"the hyper-parameter {name}" for name, value in values.items() if str(value).startswith(mounts.ROOT)), None)
+    if where := where or mounts.literal_path(instance.base / "code"):
+        raise JobFault(
+            f"ClientError: {where} names {mounts.ROOT}, which the local AWS cannot give to a job on this machine (no mount namespaces)."
+            ' Take folders from the environment, as os.environ["SM_MODEL_DIR"], which works everywhere.'
+        )
+
+
 def _job_folder(name: str) -> Path:
     """A folder of the job's own; lower case, because smdebug lower-cases the paths in its configuration."""
     jobs = settings.root / "jobs"
-    jobs.mkdir(exist_ok=True)
+    try:
+        jobs.mkdir(exist_ok=True)
+    except OSError as error:
+        text = f"InternalServerError: the local AWS cannot use its working folder {settings.root}: {error.strerror}."
+        raise JobFault(f"{text} Start another: python -m opml local stop; python -m opml local start") from None
     folder = jobs / name.lower()
     return folder if _made(folder) else Path(tempfile.mkdtemp(prefix=f"{name.lower()}-", dir=jobs))
 
@@ -241,3 +350,32 @@ def _channel_settings(channel: dict) -> dict:
         "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
     }  # fmt: skip
     return values | ({"ContentType": channel["ContentType"]} if channel.get("ContentType") else {})
+
+
+def _show_as_started(fake: FakeTrainingJob, request: dict) -> None:
+    """Undo moto's instant success, and show what it leaves out of the request."""
+    fake.training_job_status, fake.secondary_status = "InProgress", "Starting"
+    fake.secondary_status_transitions, fake.final_metric_data_list = [], []
+    fake.model_artifacts = fake.training_start_time = fake.training_end_time = None
+    fake.hyper_parameters = fake.hyper_parameters or {}
+    fake.output_data_config = {"KmsKeyId": "", "CompressionType": "GZIP", **request["OutputDataConfig"]}  # attach() needs KmsKeyId
+    fake.algorithm_specification = dict(request["AlgorithmSpecification"])
+    fake.environment, fake.retry_strategy = request.get("Environment"), request.get("RetryStrategy")
+    fake.profiler_config = request.get("ProfilerConfig")
+    fake.profiler_rule_configurations = request.get("ProfilerRuleConfigurations")
+    fake.profiling_status = "Disabled" if (fake.profiler_config or {"DisableProfiler": True}).get("DisableProfiler") else "Enabled"
+    fake.debug_rule_evaluation_statuses = _rule_statuses(fake, request.get("DebugRuleConfigurations"))
+    fake.profiler_rule_evaluation_statuses = _rule_statuses(fake, request.get("ProfilerRuleConfigurations"))
+
+
+def _rule_statuses(fake: FakeTrainingJob, rules: list[dict] | None) -> list[dict] | None:
+    """Configured rules are not evaluated yet, and say so; never NoIssuesFound."""
+    prefix = f"arn:aws:sagemaker:{settings.region}:{settings.account}:processing-job/{fake.training_job_name.lower()[:26]}"
+    return [
+        {
+            "RuleConfigurationName": rule["RuleConfigurationName"],
+            "RuleEvaluationJobArn": f"{prefix}-{rule['RuleConfigurationName'].lower()[:20]}-{number:08x}",
+            "RuleEvaluationStatus": "Stopped", "StatusDetails": RULES_NOT_EVALUATED, "LastModifiedTime": state.now(),
+        }
+        for number, rule in enumerate(rules or [])
+    ] or None  # fmt: skip

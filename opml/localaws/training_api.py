@@ -6,9 +6,9 @@ from collections.abc import Callable
 from moto.core.responses import ActionResult, EmptyResult
 from moto.iam.models import iam_backends
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
-from moto.sagemaker.models import FakeTrainingJob, sagemaker_backends
+from moto.sagemaker.models import FakeTrainingJob, HyperParameterTuningJob, sagemaker_backends
 
-from opml.localaws import training, tuning
+from opml.localaws import checkpoints, search, spot, training, tuning
 from opml.localaws.settings import settings
 
 SERVICE = "sagemaker.amazonaws.com"
@@ -48,6 +48,9 @@ def _check_training_request(request: dict) -> None:
     check_role(request["RoleArn"])
     for channel in request.get("InputDataConfig") or []:
         _check_channel(channel)
+    wrong = spot.fault(request) or checkpoints.fault(request.get("CheckpointConfig") or {})
+    if wrong is not None:
+        raise ValidationError(wrong)
 
 
 def _check_channel(channel: dict) -> None:
@@ -100,7 +103,8 @@ class TrainingMixin:
 
     def list_training_jobs(self) -> ActionResult:
         """List training jobs: filtered first, then sorted, then cut into pages."""
-        jobs = [job for job in list(self.sagemaker_backend.training_jobs.values()) if self._wanted(job)]
+        jobs = list(self.sagemaker_backend.training_jobs.values())
+        jobs = [job for job in jobs if self._wanted(job, job.training_job_name, job.training_job_status)]
         keys = {"Name": lambda job: job.training_job_name, "Status": lambda job: job.training_job_status}
         jobs.sort(key=keys.get(self._get_param("SortBy"), lambda job: job.creation_time), reverse=self._descending("Descending"))
         return self._page("TrainingJobSummaries", [_summary(job) for job in jobs])
@@ -123,6 +127,15 @@ class TrainingMixin:
         tuner.stop()
         return EmptyResult()
 
+    def list_hyper_parameter_tuning_jobs(self) -> ActionResult:
+        """List tuning jobs: filtered, sorted (by name unless asked otherwise), cut into pages."""
+        jobs = list(self.sagemaker_backend.hyper_parameter_tuning_jobs.values())
+        jobs = [job for job in jobs if self._wanted(job, job.hyper_parameter_tuning_job_name, job.hyper_parameter_tuning_job_status)]
+        keys = {"CreationTime": lambda job: job.creation_time, "Status": lambda job: job.hyper_parameter_tuning_job_status}
+        key = keys.get(self._get_param("SortBy"), lambda job: job.hyper_parameter_tuning_job_name)
+        jobs.sort(key=key, reverse=self._descending("Ascending"))
+        return self._page("HyperParameterTuningJobSummaries", [job.summary() for job in jobs])
+
     def list_training_jobs_for_hyper_parameter_tuning_job(self) -> ActionResult:
         """The trials of a tuning job."""
         tuner = _known(tuning.TUNERS, self._get_param("HyperParameterTuningJobName"))
@@ -133,12 +146,12 @@ class TrainingMixin:
         entries.sort(key=_trial_order(self._get_param("SortBy")), reverse=self._descending("Ascending"))
         return self._page("TrainingJobSummaries", entries)
 
-    def _wanted(self, job: FakeTrainingJob) -> bool:
+    def _wanted(self, job: FakeTrainingJob | HyperParameterTuningJob, name: str, status: str) -> bool:
         """Whether a job passes the request's filters."""
         get = self._get_param
         return (
-            (get("NameContains") or "").lower() in job.training_job_name.lower()
-            and get("StatusEquals") in (None, job.training_job_status)
+            (get("NameContains") or "").lower() in name.lower()
+            and get("StatusEquals") in (None, status)
             and _within(job.creation_time, get("CreationTimeAfter"), get("CreationTimeBefore"))
             and _within(job.last_modified_time, get("LastModifiedTimeAfter"), get("LastModifiedTimeBefore"))
         )
@@ -155,14 +168,30 @@ class TrainingMixin:
 
 
 def _check_tuning_request(request: dict) -> None:
-    name, strategy = request["HyperParameterTuningJobName"], request["HyperParameterTuningJobConfig"]["Strategy"]
+    name, config = request["HyperParameterTuningJobName"], request["HyperParameterTuningJobConfig"]
     if name in sagemaker_backends[settings.account][settings.region].hyper_parameter_tuning_jobs:
         raise ResourceInUseException(f"A hyperparameter tuning job with the name, {name}, already exists. Choose a different name.")
-    if strategy != "Random":
-        raise ValidationError(f"The local AWS searches at random only, not yet by {strategy}: create the tuner with strategy='Random'.")
-    for definition in [request.get("TrainingJobDefinition"), *(request.get("TrainingJobDefinitions") or [])]:
-        if definition is not None:
-            check_role(definition["RoleArn"])
+    one, several = request.get("TrainingJobDefinition"), request.get("TrainingJobDefinitions") or []
+    if (one is None) == (not several):
+        raise ValidationError("Specify either TrainingJobDefinition or TrainingJobDefinitions.")
+    ranges = [entry.get("HyperParameterRanges") or {} for entry in several] or [config.get("ParameterRanges") or {}]
+    if (wrong := search.fault(config["Strategy"], config, ranges)) is not None:
+        raise ValidationError(wrong)
+    for definition in several or [one]:
+        check_role(definition["RoleArn"])
+        _check_objective(definition, definition.get("TuningObjective") or config.get("HyperParameterTuningJobObjective"))
+    for parent in (request.get("WarmStartConfig") or {}).get(tuning.PARENTS) or []:
+        if (tuner := tuning.TUNERS.get(parent["HyperParameterTuningJobName"])) is None or not tuner.done.is_set():
+            raise ValidationError(f"The parent tuning job {parent['HyperParameterTuningJobName']} does not exist or has not ended.")
+
+
+def _check_objective(definition: dict, objective: dict | None) -> None:
+    metrics = [metric["Name"] for metric in definition["AlgorithmSpecification"].get("MetricDefinitions") or []]
+    if objective is None or objective["MetricName"] not in metrics:
+        named = "missing" if objective is None else objective["MetricName"]
+        raise ValidationError(
+            f"The objective metric for the hyperparameter tuning job, [{named}], isn't valid. Choose a valid objective metric."
+        )
 
 
 def _known(table: dict, name: str):

@@ -1,16 +1,20 @@
-"""Tuning jobs in their simplest form: random search whose trials are training jobs like any other."""
+"""Tuning jobs: a search whose trials are training jobs like any other.
+
+With a RandomSeed, the points are the same each time, whatever finishes first: with P trials in parallel, the point of trial n is chosen
+when trials up to n - P have ended, and from their results alone. What is stopped early depends on the moment, as on AWS.
+"""
 
 import math
-import random
 import secrets
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from moto.sagemaker.models import HyperParameterTuningJob
 
-from opml.localaws import state
+from opml.localaws import search, state
 from opml.localaws.training import Job
 
 TUNERS: dict[str, "Tuner"] = {}
@@ -22,31 +26,7 @@ FROM_DEFINITION = (
     "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "StoppingCondition", "VpcConfig",
     "CheckpointConfig", "Environment", "EnableNetworkIsolation", "EnableManagedSpotTraining", "EnableInterContainerTrafficEncryption",
 )  # fmt: skip
-WIDE = 100.0  # a positive range over more than two orders of magnitude is sampled by its logarithm if the scaling is Auto
-
-
-def sample(ranges: dict, rng: random.Random) -> dict[str, str]:
-    """One random point of ``ParameterRanges``, as the texts that the API carries."""
-    point = {entry["Name"]: rng.choice(entry["Values"]) for entry in ranges.get("CategoricalParameterRanges") or []}
-    for entry in ranges.get("ContinuousParameterRanges") or []:
-        point[entry["Name"]] = repr(_between(entry, rng))
-    for entry in ranges.get("IntegerParameterRanges") or []:
-        point[entry["Name"]] = str(round(_between(entry, rng)))
-    return point
-
-
-def _between(entry: dict, rng: random.Random) -> float:
-    low, high = float(entry["MinValue"]), float(entry["MaxValue"])
-    scaling = entry.get("ScalingType", "Auto")
-    if scaling == "Auto":
-        scaling = "Logarithmic" if low > 0 and high / low > WIDE else "Linear"
-    if scaling == "Logarithmic":
-        value = math.exp(rng.uniform(math.log(low), math.log(high)))
-    elif scaling == "ReverseLogarithmic":  # dense towards 1, for values such as 0.9 ... 0.999
-        value = 1 - math.exp(rng.uniform(math.log(1 - high), math.log(1 - low)))
-    else:
-        value = rng.uniform(low, high)
-    return min(max(value, low), high)  # rounding must not leave the range
+PARENTS = "ParentHyperParameterTuningJobs"
 
 
 @dataclass
@@ -57,6 +37,19 @@ class Trial:
     point: dict[str, str]
     objective: dict  # Type and MetricName
     definition_name: str | None
+    family: int  # which of the training job definitions it is of
+    number: int  # in the order of its definition's points
+    told: bool = False
+
+    @property
+    def history(self) -> list[float]:
+        """The objective's values so far."""
+        return self.job.metric_history(self.objective["MetricName"])
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more is better."""
+        return self.objective["Type"] == "Maximize"
 
     @property
     def value(self) -> float | None:
@@ -68,6 +61,10 @@ class Trial:
         if not self.job.done.is_set():
             return "Pending"
         return "Failed" if self.value is None else "Succeeded"
+
+    def is_ranked(self) -> bool:
+        """Whether the trial has ended with a result that can be compared; one that was stopped early has one too."""
+        return self.job.fake.training_job_status in ("Completed", "Stopped") and self.value is not None and not math.isnan(self.value)
 
     def summary(self) -> dict:
         """The element of ListTrainingJobsForHyperParameterTuningJob."""
@@ -90,11 +87,11 @@ class Tuner:
         self.fake, self._create = fake, create
         self.trials: list[Trial] = []
         self.stopping, self.done = threading.Event(), threading.Event()
-        config = fake.hyper_parameter_tuning_job_config
-        self.limit = config["ResourceLimits"].get("MaxNumberOfTrainingJobs", 1)
+        self._config = config = fake.hyper_parameter_tuning_job_config
         self.parallel = config["ResourceLimits"]["MaxParallelTrainingJobs"]
-        self._rng = random.Random(config.get("RandomSeed", 0))  # unlike AWS repeatable also without a seed
-        self._definitions = definitions(fake)
+        self.limit = config["ResourceLimits"].get("MaxNumberOfTrainingJobs", math.inf)
+        self.deadline = time.monotonic() + config["ResourceLimits"].get("MaxRuntimeInSeconds", math.inf)
+        self._definitions, self._complete, self._exhausted = definitions(fake), False, False
         _show_as_started(fake)
         self._count()
         TUNERS[fake.hyper_parameter_tuning_job_name] = self
@@ -107,37 +104,113 @@ class Tuner:
 
     def _run(self) -> None:
         try:
+            self._searches = [self._search_of(objective, ranges) for _, objective, ranges in self._definitions]
+            self._warm_start()
             self._search()
             best = self.fake.best_training_job is not None
             reason = None if best else "All training jobs failed, or none of them printed the objective metric."
             self._finish("Stopped" if self.stopping.is_set() else "Completed" if best else "Failed", reason)
         except Exception as error:  # the thread's last stand: the client polls until a final status
             traceback.print_exc()
+            self._end_trials()
             self._finish("Failed", f"InternalServerError: {type(error).__name__}: {error}")
+
+    def _search_of(self, objective: dict, ranges: dict) -> search.Search:
+        hyperband = (self._config.get("StrategyConfig") or {}).get("HyperbandStrategyConfig")
+        seed = self._config.get("RandomSeed", 0)  # unlike AWS repeatable also without a seed
+        return search.make(self._config["Strategy"], ranges, seed, maximize=objective["Type"] == "Maximize", hyperband=hyperband)
+
+    def _warm_start(self) -> None:
+        """Results of parent tuning jobs are where the search begins."""
+        for trial in self._parents_trials():
+            for one in self._searches:
+                if trial.is_ranked() and isinstance(one, search.OptunaSearch):
+                    one.seed_with(trial.point, trial.value)
+
+    def _parents_trials(self) -> list[Trial]:
+        names = [parent["HyperParameterTuningJobName"] for parent in (self.fake.warm_start_config or {}).get(PARENTS) or []]
+        return [trial for name in names for trial in TUNERS[name].trials]
 
     def _search(self) -> None:
         while running := self._refill():
             running[0].job.done.wait(0.1)
-            if self.stopping.is_set():
-                for trial in running:
-                    trial.job.stop()
-            self._count()
-            self._rank()
+            if time.monotonic() > self.deadline:
+                self.stop()
+            if self.stopping.is_set() or self._complete:
+                self._stop_all(running)
+            self._stop_hopeless(running)
+            self._account()
+        self._account()
+
+    def _account(self) -> None:
         self._count()
         self._rank()
+        self._check_completion()
+
+    def _stop_all(self, running: list[Trial]) -> None:
+        for trial in running:
+            trial.job.stop()
+
+    def _end_trials(self) -> None:
+        self._stop_all(self.trials)
+        for trial in self.trials:
+            trial.job.done.wait()
+
+    def _stop_hopeless(self, running: list[Trial]) -> None:
+        early = self._config.get("TrainingJobEarlyStoppingType") == "Auto"
+        for trial in running:
+            values = trial.history
+            others = [other.history for other in self.trials if other.family == trial.family and other.job.done.is_set()]
+            if (early and search.is_below_median(values, others, trial.maximize)) or (
+                not trial.told and self._searches[trial.family].is_hopeless(trial.number, values)
+            ):
+                trial.job.stop()
+
+    def _check_completion(self) -> None:
+        """``TuningJobCompletionCriteria``: good enough, or no better for long."""
+        criteria, best = self._config.get("TuningJobCompletionCriteria") or {}, self.fake.best_training_job
+        if best is None:
+            return
+        metric = best["FinalHyperParameterTuningJobObjectiveMetric"]
+        target, sign = criteria.get("TargetObjectiveMetricValue"), 1 if metric["Type"] == "Maximize" else -1
+        patience = (criteria.get("BestObjectiveNotImproving") or {}).get("MaxNumberOfTrainingJobsNotImproving", math.inf)
+        ranked = [trial.job.fake.training_job_name for trial in self.trials if trial.is_ranked()]
+        since = len(ranked) - 1 - ranked.index(best["TrainingJobName"])
+        self.fake.tuning_job_completion_details = {"NumberOfTrainingJobsObjectiveNotImproving": since}
+        self._complete = since >= patience or (target is not None and sign * metric["Value"] >= sign * target)
 
     def _refill(self) -> list[Trial]:
         """Start trials until the limit of parallel ones is reached; the trials that run."""
         while True:
             running = [trial for trial in self.trials if not trial.job.done.is_set()]
-            if self.stopping.is_set() or len(self.trials) >= self.limit or len(running) >= self.parallel:
+            ended = self.stopping.is_set() or self._complete or self._exhausted
+            if ended or len(self.trials) >= self.limit or len(running) >= self.parallel:
                 return running
-            self.trials.append(self._start_trial())
+            if not self._tell():
+                return running
+            try:
+                self.trials.append(self._start_trial())
+            except StopIteration:  # a grid has no further point
+                self._exhausted = True
+
+    def _tell(self) -> bool:
+        """Hand results to the searches; False if the next point must wait for a result that the seed makes part of it."""
+        known = self.trials
+        if "RandomSeed" in self._config:
+            known = self.trials[: max(0, len(self.trials) - self.parallel + 1)]
+            if not all(trial.job.done.is_set() for trial in known):
+                return False
+        for trial in known:
+            if trial.job.done.is_set() and not trial.told:
+                self._searches[trial.family].tell(trial.number, trial.value)
+                trial.told = True
+        return True
 
     def _start_trial(self) -> Trial:
         number = len(self.trials)
-        definition, objective, ranges = self._definitions[number % len(self._definitions)]
-        point = sample(ranges, self._rng)
+        family = number % len(self._definitions)
+        definition, objective, _ = self._definitions[family]
+        point = self._searches[family].ask()
         request = {name: definition[name] for name in FROM_DEFINITION if name in definition}
         request |= {
             "TrainingJobName": f"{self.fake.hyper_parameter_tuning_job_name}-{number + 1:03d}-{secrets.token_hex(4)}",
@@ -145,7 +218,7 @@ class Tuner:
         }  # fmt: skip
         job = self._create(request)
         job.fake.tuning_job_arn = self.fake.arn
-        return Trial(job, point, objective, definition.get("DefinitionName"))
+        return Trial(job, point, objective, definition.get("DefinitionName"), family, number // len(self._definitions))
 
     def _count(self) -> None:
         trainings = dict.fromkeys(("Completed", "InProgress", "RetryableError", "NonRetryableError", "Stopped"), 0)
@@ -156,13 +229,12 @@ class Tuner:
         self.fake.training_job_status_counters, self.fake.objective_status_counters = trainings, objectives
 
     def _rank(self) -> None:
-        ranked = [
-            trial for trial in self.trials
-            if trial.job.fake.training_job_status == "Completed" and trial.value is not None and not math.isnan(trial.value)
-        ]  # fmt: skip
-        if ranked:
-            best = max if ranked[0].objective["Type"] == "Maximize" else min
-            self.fake.best_training_job = best(ranked, key=lambda trial: trial.value).summary()
+        """The best job of this tuning job, and with warm start that of it and its parents."""
+        best = _best(self.trials)
+        self.fake.best_training_job = best.summary() if best else None
+        if self.fake.warm_start_config:
+            overall = _best([*self.trials, *self._parents_trials()])
+            self.fake.OverallBestTrainingJob = overall.summary() if overall else None
 
     def _finish(self, status: str, reason: str | None) -> None:
         fake, now = self.fake, state.now()
@@ -172,6 +244,15 @@ class Tuner:
         fake.consumed_resources = {"RuntimeInSeconds": seconds}
         fake.hyper_parameter_tuning_job_status = status
         self.done.set()
+
+
+def _best(trials: list[Trial]) -> Trial | None:
+    """The best of those that were completed, else of those that were stopped with a result."""
+    ranked = [trial for trial in trials if trial.is_ranked()]
+    ranked = [trial for trial in ranked if trial.job.fake.training_job_status == "Completed"] or ranked
+    if not ranked:
+        return None
+    return (max if ranked[0].maximize else min)(ranked, key=lambda trial: trial.value)
 
 
 def definitions(fake: HyperParameterTuningJob) -> list[tuple[dict, dict, dict]]:

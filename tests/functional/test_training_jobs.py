@@ -91,12 +91,13 @@ def test_a_second_job_of_that_name_is_refused(finished, jobs):
 
 REDUCE = """
 import json, os
-import torch, torch.distributed as dist
+import psutil, torch, torch.distributed as dist
 hosts, host = json.loads(os.environ["SM_HOSTS"]), os.environ["SM_CURRENT_HOST"]
 dist.init_process_group("gloo", rank=hosts.index(host), world_size=len(hosts))
 total = torch.tensor([hosts.index(host) + 1.0])
 dist.all_reduce(total)
 print("sum", total.item(), sorted(os.listdir(os.environ["SM_CHANNEL_TRAINING"] + "/part")))
+print("listens", {entry.laddr.ip for entry in psutil.Process().net_connections() if entry.status == "LISTEN"})
 open(os.path.join(os.environ["SM_MODEL_DIR"], host), "w").write(host)
 """
 
@@ -106,6 +107,7 @@ def test_two_instances_find_each_other_and_share_the_data_by_key(jobs, data):
     log = jobs.log(job["TrainingJobName"])
     assert "sum 3.0 ['0.txt', '2.txt']" in log["algo-1"] and "sum 3.0 ['1.txt', '3.txt']" in log["algo-2"]
     assert set(jobs.files(job["ModelArtifacts"]["S3ModelArtifacts"])) == {"algo-1", "algo-2"}
+    assert all("listens {'127.0.0.1'}" in lines for lines in log.values())  # the rendezvous too: nobody outside can speak to it
 
 
 def test_an_exception_becomes_the_failure_reason(jobs):

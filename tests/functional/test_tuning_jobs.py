@@ -1,8 +1,10 @@
-"""CreateHyperParameterTuningJob: random search with real trials."""
+"""CreateHyperParameterTuningJob: every strategy, with real trials."""
+
+import time
 
 import pytest
 from botocore.exceptions import ClientError
-from waiting import eventually
+from training_jobs import METRIC
 
 SCRIPT = """
 import argparse, os
@@ -19,7 +21,7 @@ RANGES = {
 }
 
 
-def create(jobs, name, script=SCRIPT, strategy="Random", count=3, **config):
+def create(jobs, name, script=SCRIPT, strategy="Random", count=3, parallel=2, warm_start=None, **config):
     """Send the request that the SDK sends: HyperParameterTuningResourceConfig, not ResourceConfig."""
     request = jobs.request(script, name=name)
     resources = request["ResourceConfig"]
@@ -29,8 +31,8 @@ def create(jobs, name, script=SCRIPT, strategy="Random", count=3, **config):
         HyperParameterTuningJobName=name, TrainingJobDefinition=definition, Tags=[{"Key": "opml:run_id", "Value": "tests"}],
         HyperParameterTuningJobConfig={
             "Strategy": strategy, "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "validation:loss"},
-            "ResourceLimits": {"MaxNumberOfTrainingJobs": count, "MaxParallelTrainingJobs": 2}, "ParameterRanges": RANGES, **config,
-        },
+            "ResourceLimits": {"MaxNumberOfTrainingJobs": count, "MaxParallelTrainingJobs": parallel}, "ParameterRanges": RANGES, **config,
+        }, **({"WarmStartConfig": warm_start} if warm_start else {}),
     )  # fmt: skip
 
 
@@ -44,12 +46,10 @@ def trials(jobs, name, **options):
 
 
 def wait(jobs, name):
-    def ended():
-        found = describe(jobs, name)
-        return None if found["HyperParameterTuningJobStatus"] in ("InProgress", "Stopping") else found
-
-    found = eventually(ended, 60)
-    assert found, describe(jobs, name)
+    deadline = time.monotonic() + 60
+    while (found := describe(jobs, name))["HyperParameterTuningJobStatus"] in ("InProgress", "Stopping"):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
     return found
 
 
@@ -117,6 +117,126 @@ def test_stopping_stops_the_trials_and_starts_no_more(jobs):
     assert len(found) <= 2 and {trial["TrainingJobStatus"] for trial in found} <= {"Stopped"}
 
 
-def test_a_strategy_that_is_not_there_yet_is_refused(jobs):
-    with pytest.raises(ClientError, match="strategy='Random'"):
-        create(jobs, "clever", strategy="Bayesian")
+def points(jobs, name):
+    return [trial["TunedHyperParameters"] for trial in trials(jobs, name)]
+
+
+def test_a_bayesian_search_with_a_seed_tries_the_same_points_whatever_ends_first(jobs):
+    late = SCRIPT + "import time, random\ntime.sleep(random.random() / 2)\n"
+    for name, script in (("bayes-1", SCRIPT), ("bayes-2", late)):
+        create(jobs, name, script, strategy="Bayesian", count=7, parallel=3, RandomSeed=5)
+    assert {wait(jobs, name)["HyperParameterTuningJobStatus"] for name in ("bayes-1", "bayes-2")} == {"Completed"}
+    assert points(jobs, "bayes-1") == points(jobs, "bayes-2") and len(points(jobs, "bayes-1")) == 7
+
+
+def test_a_grid_is_walked_to_its_end(jobs):
+    kinds = [{"Name": "kind", "Values": ['"a"', '"b"']}, {"Name": "rate", "Values": ['"0.5"', '"0.25"']}]
+    create(jobs, "grid", strategy="Grid", count=4, ParameterRanges={"CategoricalParameterRanges": kinds})
+    found = wait(jobs, "grid")
+    assert found["TrainingJobStatusCounters"]["Completed"] == 4 and len({str(point) for point in points(jobs, "grid")}) == 4
+    assert found["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == 0.25
+
+
+SLOWLY = """
+import os, sys, time
+number = int(os.environ["TRAINING_JOB_NAME"].split("-")[1])
+for epoch in range(80 if number > 3 else 3):
+    print(f"loss={number};", flush=True)
+    time.sleep(0.2 if number > 3 else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strategy": "Random", "TrainingJobEarlyStoppingType": "Auto"},
+        {"strategy": "Hyperband", "StrategyConfig": {"HyperbandStrategyConfig": {"MinResource": 1, "MaxResource": 3}}},
+    ],
+)
+def test_trials_that_are_worse_than_others_are_stopped_early(jobs, options):
+    name = f"early{options['strategy']}"
+    create(jobs, name, SLOWLY, count=5, parallel=1, **options)
+    found = wait(jobs, name)
+    last = trials(jobs, name)[-1]
+    assert found["HyperParameterTuningJobStatus"] == "Completed" and found["TrainingJobStatusCounters"]["Stopped"] >= 1
+    assert last["TrainingJobStatus"] == "Stopped" and last["ObjectiveStatus"] == "Succeeded"
+    assert found["BestTrainingJob"]["TrainingJobName"].startswith(f"{name}-001-")
+
+
+def test_one_failing_trial_does_not_end_the_tuning_job(jobs):
+    failing = "import os\nif '-001-' in os.environ['TRAINING_JOB_NAME']: raise SystemExit(3)\n" + SCRIPT
+    create(jobs, "one-fails", failing, strategy="Bayesian")
+    found = wait(jobs, "one-fails")
+    assert found["HyperParameterTuningJobStatus"] == "Completed"
+    assert found["TrainingJobStatusCounters"] == {
+        "Completed": 2, "InProgress": 0, "RetryableError": 0, "NonRetryableError": 1, "Stopped": 0
+    }  # fmt: skip
+    assert found["ObjectiveStatusCounters"] == {"Succeeded": 2, "Pending": 0, "Failed": 1}
+
+
+def test_a_target_that_is_reached_completes_the_tuning_job(jobs):
+    create(jobs, "target", count=50, TuningJobCompletionCriteria={"TargetObjectiveMetricValue": 2.0})
+    found = wait(jobs, "target")
+    assert found["HyperParameterTuningJobStatus"] == "Completed" and len(trials(jobs, "target")) <= 3
+
+
+def test_a_warm_start_counts_the_parents_results(tuned, jobs):
+    parents = {"ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": "tuned"}], "WarmStartType": "IdenticalDataAndAlgorithm"}
+    create(jobs, "warm", SCRIPT.replace("{args.rate}", "{1 + args.rate}"), strategy="Bayesian", count=1, warm_start=parents)
+    found = wait(jobs, "warm")
+    assert found["OverallBestTrainingJob"]["TrainingJobName"] == tuned["BestTrainingJob"]["TrainingJobName"]
+    assert found["BestTrainingJob"]["TrainingJobName"].startswith("warm-001-")
+
+
+def test_several_definitions_take_turns(jobs):
+    request = jobs.request(SCRIPT, name="two-kinds")
+    definition = {
+        key: request[key] for key in ("AlgorithmSpecification", "RoleArn", "OutputDataConfig", "StoppingCondition", "ResourceConfig")
+    }
+    definition |= {"StaticHyperParameters": request["HyperParameters"], "HyperParameterRanges": RANGES}
+    definition["TuningObjective"] = {"Type": "Maximize", "MetricName": "validation:loss"}
+    jobs.sagemaker.create_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName="two-kinds", TrainingJobDefinitions=[{**definition, "DefinitionName": name} for name in ("one", "two")],
+        HyperParameterTuningJobConfig={
+            "Strategy": "Bayesian", "ResourceLimits": {"MaxNumberOfTrainingJobs": 4, "MaxParallelTrainingJobs": 2}
+        },
+    )  # fmt: skip
+    assert wait(jobs, "two-kinds")["HyperParameterTuningJobStatus"] == "Completed"
+    assert sorted(trial["TrainingJobDefinitionName"] for trial in trials(jobs, "two-kinds")) == ["one", "one", "two", "two"]
+
+
+def test_tuning_jobs_are_filtered_and_sorted(tuned, jobs):
+    create(jobs, "tuned-too", count=1)
+    wait(jobs, "tuned-too")
+    listed = jobs.sagemaker.list_hyper_parameter_tuning_jobs(NameContains="TUNED", SortBy="Name", SortOrder="Descending")
+    names = [entry["HyperParameterTuningJobName"] for entry in listed["HyperParameterTuningJobSummaries"]]
+    assert names == ["tuned-too", "tuned"]
+
+
+def test_an_objective_that_no_expression_reads_is_refused(jobs):
+    objective = {"Type": "Minimize", "MetricName": "no:such"}
+    with pytest.raises(ClientError, match=r"\[no:such\], isn't valid"):
+        create(jobs, "clueless", HyperParameterTuningJobObjective=objective)
+
+
+def test_the_sdks_tuner_runs_unmodified_with_its_default_strategy(aws, jobs):
+    from sagemaker.estimator import Estimator
+    from sagemaker.tuner import ContinuousParameter, HyperparameterTuner
+
+    values = {name: value.strip('"') for name, value in jobs.request(SCRIPT)["HyperParameters"].items()}
+    estimator = Estimator(
+        "image:1", aws.role_arn, 1, "ml.m5.large", sagemaker_session=aws.sagemaker_session, hyperparameters={**values, "kind": "a"},
+        output_path=aws.uri("models"),
+    )  # fmt: skip
+    tuner = HyperparameterTuner(
+        estimator, "validation:loss", {"rate": ContinuousParameter(0.1, 1)}, [METRIC], objective_type="Minimize", max_jobs=3,
+        max_parallel_jobs=2, base_tuning_job_name="sdk",
+    )  # fmt: skip
+    tuner.fit(wait=False)
+    again = HyperparameterTuner.attach(tuner.latest_tuning_job.name, sagemaker_session=aws.sagemaker_session)
+    again.base_tuning_job_name = "sdk"
+    again.fit()  # within the same minute
+    tuner.wait()
+    frame = HyperparameterTuner.attach(tuner.latest_tuning_job.name, sagemaker_session=aws.sagemaker_session).analytics().dataframe()
+    assert list(frame["TrainingJobStatus"]) == ["Completed"] * 3
+    assert tuner.best_training_job() == frame.sort_values("FinalObjectiveValue")["TrainingJobName"].iloc[0]

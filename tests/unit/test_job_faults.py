@@ -23,7 +23,7 @@ def test_a_full_disk_at_the_upload_is_the_jobs_failure_reason(monkeypatch, tmp_p
 
 def test_an_object_key_cannot_leave_its_channels_folder(tmp_path):
     with pytest.raises(JobFault, match="leaves the channel's folder"):
-        channels._write(tmp_path / "training", "../../escaped", b"x")
+        channels.write(tmp_path / "training", "../../escaped", b"x")
     assert not list(tmp_path.parent.glob("escaped"))
 
 

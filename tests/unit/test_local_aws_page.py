@@ -30,7 +30,7 @@ SERVICES = ("sagemaker", "sagemaker-runtime", "lambda", "application-autoscaling
 NO_OPERATIONS = {
     "Host", "File", "FastFile", "Random", "Bayesian", "Grid", "Hyperband", "Event", "Starting", "Stopped", "Creating", "InService",
     "Updating", "Failed", "NoIssuesFound", "S3Prefix", "BillableTimeInSeconds", "DeploymentConfig", "ModelError", "TargetModel",
-    "OverheadLatency", "PassRole",
+    "OverheadLatency", "PassRole", "Autotune", "Environment",
 }  # fmt: skip
 
 

@@ -1,19 +1,15 @@
-"""The processes of a training job's instances: in turn, started, read line by line, ended, and asked why they failed."""
-
-from __future__ import annotations
+"""The process of one instance of a training job: its environment, its output, its metrics, its last words."""
 
 import codecs
 import contextlib
 import re
 import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opml.localaws import contract, procs, state
+from opml.localaws import contract, mounts, procs, requirements, state
 from opml.localaws.settings import settings
 
 if TYPE_CHECKING:
@@ -24,47 +20,19 @@ REASON_LENGTH = 1024  # characters of a failure reason that the API carries
 TAIL = 60  # lines of output kept for the failure reason
 
 
-class Slots:
-    """The instances that this machine runs at one time; a job takes all of its own at once, in turn."""
-
-    def __init__(self):
-        self._free: int | None = None
-        self._turn = threading.Condition()
-
-    @contextlib.contextmanager
-    def take(self, count: int, given_up: threading.Event) -> Iterator[None]:
-        """Wait for ``count`` slots (at most as many as there are), or until the job is given up."""
-        count = min(count, settings.max_parallel_instances)
-        with self._turn:
-            if self._free is None:
-                self._free = settings.max_parallel_instances
-            while self._free < count and not given_up.is_set():
-                self._turn.wait(0.2)
-            self._free -= count
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._free += count
-                self._turn.notify_all()
-
-
-SLOTS = Slots()
-
-
 class Worker:
     """The process of one instance and the thread that reads its output."""
 
-    def __init__(self, job: Job, instance: contract.Instance, port: int, credentials: dict[str, str]):
+    def __init__(self, job: "Job", instance: contract.Instance, port: int, credentials: dict[str, str]):
         self.job, self.instance = job, instance
         self.command = contract.command(instance, sys.executable, port)
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._metrics = [(entry["Name"], re.compile(entry["Regex"])) for entry in _metric_definitions(job.request)]
-        self._log = state.LogStream(LOG_GROUP, f"{job.name}/{instance.host}-{int(time.time())}")
-        self._log.write(contract.log_lines(instance))
+        self._log = state.LogStream(LOG_GROUP, f"{job.name}/{instance.host}-{job.number}")
+        self._log.write([*contract.log_lines(instance), *requirements.log_lines(instance.base / "code")])
         extra = contract.job_environment(instance, region=settings.region, arn=job.fake.arn, endpoint_url=settings.endpoint_url, port=port)
         wanted = {**extra, **contract.sm_environment(instance), **(job.request.get("Environment") or {}), **credentials}
-        self.process = procs.spawn(self.command, env=procs.clean_env(**wanted), cwd=instance.base / "code")
+        self.process = procs.spawn(mounts.wrap(instance.base, self.command), env=procs.clean_env(**wanted), cwd=instance.base / "code")
         self._pump = threading.Thread(target=self._read, daemon=True, name=f"log {job.name} {instance.host}")
         self._pump.start()
 
@@ -110,14 +78,13 @@ def _last_words(tail: deque[str], room: int) -> str:
     return "\n".join(lines[starts[-1] :] if starts else lines[-10:])[-room:]
 
 
-def _metric_definitions(request: dict) -> list[dict[str, str]]:
-    return request["AlgorithmSpecification"].get("MetricDefinitions") or []
-
-
 def end_together(workers: list[Worker], grace: float) -> None:
-    """End all of them side by side: one that is slow to end does not take the grace of the others."""
     threads = [threading.Thread(target=worker.end, args=(grace,)) for worker in workers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _metric_definitions(request: dict) -> list[dict[str, str]]:
+    return request["AlgorithmSpecification"].get("MetricDefinitions") or []
