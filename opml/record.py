@@ -35,7 +35,8 @@ class Summary:
     started: str
     seconds: float = 0.0
     notebooks: list[Outcome] = field(default_factory=list)
-    accuracy: dict[str, float] = field(default_factory=dict)  # test accuracy by training job
+    accuracy: float | None = None  # test accuracy of the rehearsed model: the newest training job called "train"
+    accuracy_by_job: dict[str, float] = field(default_factory=dict)  # the same of every training job, short trials of tuning too
     resources_left: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -108,7 +109,7 @@ def index_page(summary: Summary) -> str:
         f"<td>{html.escape(o.error) or 'ran to its end'}</td></tr>"
         for o in summary.notebooks
     )
-    facts = "".join(f"<li>Test accuracy of {html.escape(name)}: {value:.3f}</li>" for name, value in summary.accuracy.items())
+    facts = "".join(f"<li>Test accuracy of {html.escape(name)}: {value:.3f}</li>" for name, value in summary.accuracy_by_job.items())
     left = "".join(f"<li>{html.escape(text)}</li>" for text in summary.resources_left) or "<li>nothing</li>"
     used = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>opml rehearsal {summary.run_id}</title>

@@ -196,7 +196,8 @@ def conclude(summary: Summary, folder: Path, *, keep: bool, since: datetime) -> 
     try:
         if summary.interrupted and summary.target == "aws":
             say(f"What was made so far may bill. Take it down: {teardown_command(summary)}")
-        summary.accuracy = accuracies(aws)
+        summary.accuracy_by_job = accuracies(aws)
+        summary.accuracy = next((value for name, value in summary.accuracy_by_job.items() if name.startswith(aws.name("train"))), None)
         if not (summary.interrupted and summary.target == "local"):
             left = inventory(aws) if keep or summary.interrupted else teardown(aws)
             summary.resources_left = [f"{row.kind} {row.name}" for row in left.itertuples()]
@@ -214,7 +215,7 @@ def teardown_command(summary: Summary) -> str:
 
 def report(summary: Summary, folder: Path, *, commit: bool) -> int:
     """Say where to look; a failed notebook is an error that names the cell, resources that are left too."""
-    for name, value in summary.accuracy.items():
+    for name, value in summary.accuracy_by_job.items():
         say(f"test accuracy {value:.3f}  {name}")
     say(f"{len(summary.notebooks)} notebooks in {summary.seconds:.0f} s; resources left: {len(summary.resources_left)}")
     say(f"read {relative(folder / 'index.html')}")

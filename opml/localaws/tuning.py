@@ -108,7 +108,7 @@ class Tuner:
             self._warm_start()
             self._search()
             best = self.fake.best_training_job is not None
-            reason = None if best else "All training jobs failed, or none of them printed the objective metric."
+            reason = None if best else self._why_none()
             self._finish("Stopped" if self.stopping.is_set() else "Completed" if best else "Failed", reason)
         except Exception as error:  # the thread's last stand: the client polls until a final status
             traceback.print_exc()
@@ -235,6 +235,13 @@ class Tuner:
         if self.fake.warm_start_config:
             overall = _best([*self.trials, *self._parents_trials()])
             self.fake.OverallBestTrainingJob = overall.summary() if overall else None
+
+    def _why_none(self) -> str:
+        """AWS says only the first half and leaves its reader to look for the job that says why."""
+        found = [getattr(trial.job.fake, "failure_reason", None) for trial in self.trials]  # moto sets it on failure only
+        reasons = [reason for reason in found if reason]
+        said = f" The first failed with: {reasons[0]}" if reasons else ""
+        return f"All training jobs failed, or none of them printed the objective metric.{said}"
 
     def _finish(self, status: str, reason: str | None) -> None:
         fake, now = self.fake, state.now()

@@ -103,9 +103,10 @@ def test_a_second_tuning_job_of_that_name_is_refused(tuned, jobs):
 
 
 def test_trials_that_all_fail_fail_the_tuning_job(jobs):
-    create(jobs, "broken", script="raise SystemExit(2)", count=2)
+    create(jobs, "broken", script="raise SystemExit('no dogs here')", count=2)
     found = wait(jobs, "broken")
     assert found["HyperParameterTuningJobStatus"] == "Failed" and found["FailureReason"].startswith("All training jobs failed")
+    assert "no dogs here" in found["FailureReason"], "the reader need not look for the job that says why"
     assert found["TrainingJobStatusCounters"]["NonRetryableError"] == 2 and "BestTrainingJob" not in found
 
 
