@@ -110,9 +110,10 @@ def test_a_stale_state_file_is_removed(state_home, local_aws):
 
 
 def test_a_server_that_cannot_start_says_why(state_home, monkeypatch):
-    monkeypatch.setattr(lifecycle, "PACKAGE_ROOT", state_home)  # no opml there
-    monkeypatch.delenv("PYTHONPATH")
-    with pytest.raises(LocalAwsError, match="did not start(?s:.*)opml"):
+    (state_home / "opml").mkdir()
+    (state_home / "opml" / "__init__.py").write_text("raise RuntimeError('this opml is broken')")
+    monkeypatch.setattr(lifecycle, "PACKAGE_ROOT", state_home)
+    with pytest.raises(LocalAwsError, match="did not start(?s:.*)this opml is broken"):
         lifecycle.start(register=False)
 
 
