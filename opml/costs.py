@@ -15,11 +15,9 @@ AS_OF = "2026-09-24"
 SOURCE = "AWS public price files (SageMaker, EC2), us-east-1, on demand"
 HOURS_A_MONTH = 730  # 365 * 24 / 12, what AWS's own calculator uses
 
-EBS_GB_MONTH = 0.08  # gp3; billed also while an instance is stopped
 S3_GB_MONTH = 0.023  # Standard class
 LAMBDA_GB_SECOND = 0.0000166667  # x86
 LAMBDA_REQUEST = 0.20e-6
-PUBLIC_IPV4_HOUR = 0.005
 
 
 class Usd(float):

@@ -16,13 +16,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import opml
 from opml.engine import engine, reached
 from opml.errors import BadInput, Interrupted, NotebookFailed, OpmlError
 from opml.record import Outcome, Summary, accuracies, index_page, new_folder, versions, write_page, write_record
+from opml.staging import REPOSITORY
 
-ROOT = Path(opml.__file__).parent.parent
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS = REPOSITORY / "notebooks"
 OWN_FLAGS = ("run_id", "target", "keep")  # parameters that the rehearsal itself sets
 
 
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a notebook parameter"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "runs", help="folder for the records (default: runs)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "runs", help="folder for the records (default: runs)")
     parser.add_argument("--keep", action="store_true", help="leave the resources of the last notebook too (aws: they go on billing)")
     parser.add_argument("--commit", action="store_true", help="write the normalised outputs back into notebooks/ (see docs/notebooks.md)")
 
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     check_parameters(paths, given)
     run_id = args.run_id or ("first" if args.commit else f"r{started:%m%d%H%M%S}")
     summary = Summary(run_id, args.target, started.isoformat(timespec="seconds"), versions=versions())
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     parameters = {"target": args.target, "run_id": summary.run_id, **given}
     with stopped_with_parent(), world_of_its_own(args.target):
         connect(args.target, summary.run_id)  # a bad run_id or missing credentials: before there is a record

@@ -3,7 +3,6 @@
 moto's ``FakeTrainingJob`` stays the single source of what Describe and List show; a ``Job`` moves it along.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from moto.sagemaker.models import FakeTrainingJob
@@ -20,6 +18,7 @@ from opml.localaws import channels, checkpoints, contract, mounts, procs, spot, 
 from opml.localaws.channels import JobFault
 from opml.localaws.iam_acting import acting_as
 from opml.localaws.settings import settings
+from opml.localaws.slots import SLOTS
 from opml.localaws.worker import LOG_GROUP, REASON_LENGTH, Worker, end_together
 
 DAY = 24 * 3600.0
@@ -48,34 +47,6 @@ JOBS: dict[str, "Job"] = {}
 def is_busy() -> bool:
     """Whether any job is still at work."""
     return any(not job.done.is_set() for job in list(JOBS.values()))
-
-
-class Slots:
-    """The instances that this machine runs at one time; a job takes all of its own at once, in turn."""
-
-    def __init__(self):
-        self._free: int | None = None
-        self._turn = threading.Condition()
-
-    @contextlib.contextmanager
-    def take(self, count: int, given_up: Callable[[], bool]) -> Iterator[None]:
-        """Wait for ``count`` slots (at most as many as there are), or until the job is given up."""
-        count = min(count, settings.max_parallel_instances)
-        with self._turn:
-            if self._free is None:
-                self._free = settings.max_parallel_instances
-            while self._free < count and not given_up():
-                self._turn.wait(0.2)
-            self._free -= count
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._free += count
-                self._turn.notify_all()
-
-
-SLOTS = Slots()
 
 
 class Job:
