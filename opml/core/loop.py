@@ -54,15 +54,26 @@ class Learner:
         self.step += 1
         return losses.detach()[weights > 0].double().sum()
 
-    def epoch(self, batches: Iterable[Batch], report: Callable[[int], None]) -> tuple[float, int]:
-        """Learn from each sample once; the mean loss over all samples of all processes, and how many they are."""
+    def epoch(
+        self, batches: Iterable[Batch], report: Callable[[int], None], loss: float = 0.0, count: int = 0,
+        after: Callable[[torch.Tensor, int], None] = lambda loss, count: None,
+    ) -> tuple[float, int]:  # fmt: skip
+        """Learn from each sample once; the mean loss over all samples of all processes, and how many they are.
+
+        Parameters
+        ----------
+        report : called with the samples done.
+        loss, count : of the steps that a checkpoint has done already, summed.
+        after : called after each step with this process's sums so far.
+        """
         self.observer.phase("train")
         self.model.train()
-        loss, count = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        loss = torch.tensor(loss, dtype=torch.float64, device=self.device)
         for batch in batches:
             loss += self.learn(batch)
             count += int((batch.weights > 0).sum())
             report(count * dist.world() if self.together else count)
+            after(loss, count)
         total, everything = self._total(loss.item(), count)
         return total / everything, int(everything)
 
