@@ -44,9 +44,10 @@ def inputs(
     """What the trained part sees, and the trained part: features computed once, or pictures in each epoch; the log says which, and why."""
     if freeze == "none":
         say("pictures go through the whole network in each epoch: nothing is frozen, so nothing can be computed once")
-        return Pictures(photos, device, workers=config.workers), network
+        return Pictures(photos, device, workers=config.workers), network.to(memory_format=torch.channels_last)
     body, tail = trunk.cut(network, freeze)
     body.requires_grad_(False)
+    tail.to(memory_format=torch.channels_last)  # convolutions are faster in this layout
     frozen = trunk.Trunk(body, images.preprocessing(config.image_size), device, frozen_in(config, freeze, device))
     if why := _why_not_once(config, frozen, photos):
         say(f"features computed in each epoch: {why} ({_how(config, freeze, frozen)})")

@@ -74,7 +74,7 @@ class Job:
         self.progress = Progress(config.price_per_hour)
         self.source = dist.from_main(source)  # what rank 0 could get counts, its weights go to all
         self.freeze = plan.frozen_part(config, self.source)
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # convolutions are faster in this layout
+        self.network = network.to(self.device)
         dist.copy_from_main(self.network)
         numbers = images.preprocessing(config.image_size)
         self.photos = {split: Photos(files, numbers, config.seed) for split, files in folder.files.items()}
