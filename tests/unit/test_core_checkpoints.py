@@ -104,7 +104,9 @@ def test_a_checkpoint_of_this_job_is_accepted_wherever_things_are_now():
     check(HERE.replace(data="elsewhere", workers=3, checkpoint_every=7, price_per_hour=1.0, weights="auto"))
 
 
-@pytest.mark.parametrize("name, value", [("arch", "resnet50"), ("batch_size", 64), ("seed", 9), ("augment", False), ("precision", "float32")])
+@pytest.mark.parametrize(
+    "name, value", [("arch", "resnet50"), ("batch_size", 64), ("seed", 9), ("augment", False), ("precision", "float32")]
+)
 def test_a_checkpoint_of_another_job_is_refused_with_both_values(name, value):
     mine = getattr(HERE, name)
     with pytest.raises(BadConfig, match=f"of a job with --{name} {value}, and this one has --{name} {mine}: use --{name} {value}, or name"):
