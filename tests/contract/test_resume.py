@@ -32,11 +32,23 @@ def photos(tmp_path_factory):
     return make_sample(tmp_path_factory.mktemp("data") / "photos", classes=3, train=10, valid=2, test=2, image_size=40)
 
 
-def begin(place, settings, count):
+SIGTERM_IN_STEP_3 = """
+import os, signal
+from opml.core import loop
+learn = loop.Learner.learn
+def stopped(self, batch):
+    if self.step == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return learn(self, batch)
+loop.Learner.learn = stopped
+"""
+
+
+def begin(place, settings, count, befores=("", "", "")):
     """The processes of one job, which share a checkpoint folder as instances share a prefix in S3."""
     words = flags(**settings)
     alone = [{}] if count == 1 else hosts(count)
-    return [start("hpo.py", words, place / str(rank), **env) for rank, env in enumerate(alone)]
+    return [start("hpo.py", words, place / str(rank), befores[rank], **env) for rank, env in enumerate(alone)]
 
 
 def wait_until(process, text):
@@ -102,3 +114,16 @@ def test_a_job_that_is_killed_again_and_again_ends_where_an_undisturbed_one_does
             break
         shutil.rmtree(kept)  # it was done before the dice fell: another job
     print(f"{kind}, {count} processes, seed {seed}:", *moments, sep="\n  ")
+
+
+def test_all_processes_stop_after_the_same_step_though_only_one_was_asked(photos, uninterrupted, tmp_path):
+    settings = KINDS["pictures"] | {"data": photos, "checkpoint_dir": tmp_path / "kept", "checkpoint_every": 0}
+    codes, log = end(begin(tmp_path, settings, 2, ["", SIGTERM_IN_STEP_3]))
+    assert codes == [143, 143] and "stopped by SIGTERM after epoch 0, step " in log, log
+    codes, log = end(begin(tmp_path, settings, 1))
+    assert codes == [2] and log.count("\n") == 5 and "in which 2 processes share each step, and here they are 1: start 2, or name" in log, (
+        log
+    )
+    codes, log = end(begin(tmp_path, settings, 2))
+    assert codes == [0, 0] and "resuming after epoch 0, step " in log, log
+    assert result(tmp_path) == uninterrupted("pictures", 2)
