@@ -203,7 +203,9 @@ def wrap(model: torch.nn.Module) -> torch.nn.Module:
         return model
     with warnings.catch_warnings():  # the new name of broadcast_buffers is missing in the containers' older torch
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        # DDP puts gradients into other buckets after its first step unless it looks for unused ones; of more than two processes the order
+        # of a sum, and so its last bit, depends on the bucket: a job that resumes would differ from one that went on.
+        return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=world() > 2)
 
 
 def average_buffers(model: torch.nn.Module) -> None:
