@@ -113,6 +113,7 @@ class Job:
         start = self.keeper.begin(self.learner, self.stopping, precision, self.progress, self._save_so_far)
         if self.keeper.kept:
             self.history, self.best = self.keeper.kept["history"], self.keeper.kept["best"]
+            self.keeper.kept = None  # it is four times the weights
         self.observer.start(config, self.tail, self.learner.optimizer)
         for epoch in range(start.epoch, config.epochs + 1):
             if self._is_over(epoch - 1):
@@ -125,7 +126,7 @@ class Job:
         loss, count = self._steps(start)
         if not math.isfinite(loss):
             raise BadConfig(f"the loss became {loss} in epoch {epoch}: lower --learning_rate, it is {self.config.learning_rate}")
-        speed = (count - start.step * self.config.batch_size) / (self.progress.seconds() - begun)
+        speed = (count - self._before(start)) / (self.progress.seconds() - begun)
         dist.average_buffers(self.tail)
         valid_loss, valid_accuracy = self._look("valid")
         row = {"epoch": epoch, metrics.TRAIN_LOSS.name: loss, "images_per_second": speed}
@@ -139,14 +140,17 @@ class Job:
         """The steps of an epoch that are left: (mean loss, samples) of all of it."""
         epoch, begun, everything = start.epoch, self.progress.seconds(), len(self.photos["train"])
         picks = itertools.islice(self.order.epoch(epoch, self._view(epoch)), start.step, None)
-        before = start.step * self.config.batch_size
         return self.learner.epoch(
             self.inputs.batches("train", picks),
-            lambda done: self.progress.within(f"epoch {epoch}", done, everything, self.progress.seconds() - begun, before),
+            lambda done: self.progress.within(f"epoch {epoch}", done, everything, self.progress.seconds() - begun, self._before(start)),
             start.loss,
             start.count,
             lambda loss, count: self._after_step(epoch, loss, count),
         )
+
+    def _before(self, start: Position) -> int:
+        """Images of the epoch that an earlier life of the job has learned from."""
+        return min(start.step * self.config.batch_size, len(self.photos["train"]))
 
     def _after_step(self, epoch: int, loss: torch.Tensor, count: int) -> None:
         done = self.learner.step - (epoch - 1) * len(self.order)

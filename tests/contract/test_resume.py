@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -24,6 +25,7 @@ KINDS = {
 }
 BEGINS = {"pictures": "pictures go through", "features": "features of "}  # the line of the log after which steps are made
 SECONDS = {"pictures": 6.0, "features": 2.5}  # the longest life after that
+LONGEST = 120.0  # seconds for one life of a job on a busy machine
 WELL_STOPPED = (143, -signal.SIGTERM)  # the second: before there was anything to save
 
 
@@ -48,7 +50,7 @@ def begin(place, settings, count, befores=("", "", "")):
     """The processes of one job, which share a checkpoint folder as instances share a prefix in S3."""
     words = flags(**settings)
     alone = [{}] if count == 1 else hosts(count)
-    return [start("hpo.py", words, place / str(rank), befores[rank], **env) for rank, env in enumerate(alone)]
+    return [start("hpo.py", words, place / str(rank), befores[rank], PYTHONFAULTHANDLER="1", **env) for rank, env in enumerate(alone)]
 
 
 def wait_until(process, text):
@@ -62,8 +64,13 @@ def wait_until(process, text):
 
 
 def end(processes):
-    """(exit codes, rank 0's log)."""
-    logs = [process.communicate(timeout=120)[0] for process in processes]
+    """(exit codes, rank 0's log); where one hangs the test fails with what each was doing."""
+    try:
+        logs = [process.communicate(timeout=LONGEST)[0] for process in processes]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.send_signal(signal.SIGABRT)
+        pytest.fail("\n\n".join(process.communicate()[0] for process in processes))
     return [process.returncode for process in processes], logs[0]
 
 
