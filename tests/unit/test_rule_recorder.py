@@ -56,6 +56,7 @@ def test_what_was_recorded_can_be_read_back_as_it_is_in_memory(tmp_path):
     watch = recorder.Recorder(tmp_path, interval=3, seconds=0)
     train(watch)
     read = read_recorder(tmp_path)
+    read.now = None  # when it was read
     assert read == watch.record and read.finished
     assert read.steps(mode=EVAL) == [6, 7, 14, 15] and read.steps("gradient/ResNet_fc.weight") == [0, 3, 8, 11]
     assert read.names(collection="relu_input") == ["relu_input_0", "relu_input_1"]
@@ -89,9 +90,10 @@ def test_a_reader_follows_whole_lines_only(tmp_path):
 
 
 def test_samples_of_the_machine_are_recorded_beside_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        system, "Watch", lambda seconds, take: SimpleNamespace(start=lambda: take(1.0, [("cpu0", "X", 5.0)]), end=lambda: None)
-    )
+    def watch(seconds, take):
+        return SimpleNamespace(start=lambda: take(1.0, [("cpu0", "X", 5.0)]), end=lambda: None)
+
+    monkeypatch.setattr(system, "Watch", watch)
     train(recorder.Recorder(tmp_path, seconds=1.0), epochs=1)
     assert [(s.kind, s.dimension, s.value) for s in read_recorder(tmp_path).system] == [("cpu0", "X", 5.0)]
 
