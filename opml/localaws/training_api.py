@@ -8,7 +8,7 @@ from moto.iam.models import iam_backends
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.models import FakeTrainingJob, HyperParameterTuningJob, sagemaker_backends
 
-from opml.localaws import checkpoints, search, spot, training, tuning
+from opml.localaws import checkpoints, debugger_files, search, spot, training, tuning
 from opml.localaws.settings import settings
 
 SERVICE = "sagemaker.amazonaws.com"
@@ -48,7 +48,7 @@ def _check_training_request(request: dict) -> None:
     check_role(request["RoleArn"])
     for channel in request.get("InputDataConfig") or []:
         _check_channel(channel)
-    wrong = spot.fault(request) or checkpoints.fault(request.get("CheckpointConfig") or {})
+    wrong = spot.fault(request) or checkpoints.fault(request.get("CheckpointConfig") or {}) or debugger_files.fault(request)
     if wrong is not None:
         raise ValidationError(wrong)
 
@@ -98,6 +98,7 @@ class TrainingMixin:
             status = job.fake.training_job_status
             raise ValidationError(f"The request was rejected because the training job is in status {status}.")
         training.JOBS.pop(name, None)
+        job.debugger.end()
         self.sagemaker_backend.training_jobs.pop(name, None)
         return EmptyResult()
 

@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opml.localaws import contract, mounts, procs, requirements, state
+from opml.localaws import contract, debugger_files, mounts, procs, requirements, state
 from opml.localaws.settings import settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Worker:
         self._log = state.LogStream(LOG_GROUP, f"{job.name}/{instance.host}-{job.number}")
         self._log.write([*contract.log_lines(instance), *requirements.log_lines(instance.base / "code")])
         extra = contract.job_environment(instance, region=settings.region, arn=job.fake.arn, endpoint_url=settings.endpoint_url, port=port)
+        extra |= debugger_files.environment(job.request, mounts.root(instance.base))
         wanted = {**extra, **contract.sm_environment(instance), **(job.request.get("Environment") or {}), **credentials}
         self.process = procs.spawn(mounts.wrap(instance.base, self.command), env=procs.clean_env(**wanted), cwd=instance.base / "code")
         self._pump = threading.Thread(target=self._read, daemon=True, name=f"log {job.name} {instance.host}")
