@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from opml.core import report
 from opml.core.records import Record
 from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, RULES, Verdict, evaluate
 
@@ -48,6 +47,8 @@ def summary(verdicts: list[Verdict]) -> Verdict:
 
 def write(record: Record, verdicts: list[Verdict], folder: Path, job: str) -> None:
     """Write ``profiler-report.html``, ``profiler-report.ipynb`` and ``profiler-reports/<Rule>.json``."""
+    from opml.core import report  # TODO
+
     reports = folder / "profiler-reports"
     reports.mkdir(parents=True, exist_ok=True)
     for name, content in report.rule_reports(record, verdicts).items():

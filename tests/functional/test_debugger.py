@@ -12,3 +12,75 @@ def test_a_script_that_knows_nothing_of_smdebug_is_hooked_in_the_images_that_did
     trial = create_trial(f"s3://{jobs.bucket}/debug/{job['TrainingJobName']}/debug-output")
     assert trial.tensor(LOSS).steps() == [0, 2, 4, 6, 8, 10]
     assert "gradient/Sequential_0.weight" in trial.tensor_names()
+
+
+COURSE = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "LossNotDecreasing")
+SAVED = [
+    ("losses", {"save_interval": "1"}),
+    ("gradients", {"save_interval": "1"}),
+    ("relu_input", {"include_regex": ".*relu_input", "save_interval": "1"}),
+]
+
+
+def test_the_courses_rules_all_have_a_final_status_with_details_when_the_job_ends(jobs):
+    job = jobs.run(PLAIN, **debugged(jobs, rules=[rule(name) for name in COURSE], collections=SAVED))
+    found = statuses(job)
+    print(found)
+    assert list(found) == list(COURSE)
+    assert all(status in ("NoIssuesFound", "IssuesFound", "Stopped") and details for status, details in found.values())
+    assert found["VanishingGradient"][0] == "NoIssuesFound"
+    assert all(entry["RuleEvaluationJobArn"] and entry["LastModifiedTime"] for entry in job["DebugRuleEvaluationStatuses"])
+
+
+def test_a_fired_rule_says_so_in_awss_words(jobs):
+    asked = [rule("VanishingGradient", threshold="10"), rule("LossNotDecreasing", no_such="1")]
+    found = statuses(jobs.run(PLAIN, **debugged(jobs, rules=asked, collections=SAVED)))
+    words = "RuleEvaluationConditionMet: Evaluation of the rule VanishingGradient at step 0 resulted in the condition being met\n"
+    assert found["VanishingGradient"] == ("IssuesFound", words)
+    assert found["LossNotDecreasing"][0] == "Error" and "no_such" in found["LossNotDecreasing"][1]
+
+
+def test_without_tensors_a_rule_is_an_error_and_the_log_says_why(jobs):
+    for options, why in (({"hook": False}, "no DebugHookConfig"), ({"image": NEW}, "registered no smdebug hook")):
+        job = jobs.run(PLAIN, **debugged(jobs, rules=[rule("Overfit")], **options))
+        assert job["TrainingJobStatus"] == "Completed"
+        status, details = statuses(job)["Overfit"]
+        assert status == "Error" and details.startswith("ClientError: No debugging data was saved")
+        assert any(why in line for line in jobs.log(job["TrainingJobName"])["algo-1"])
+
+
+FOREVER = PLAIN.replace("for step in range(steps):", "import time\nfor step in range(100000):\n    time.sleep(0.02)")
+
+
+def test_stop_training_stops_the_job_in_which_its_rule_fires(jobs):
+    name = jobs.name()
+    action = '[{\\"training_job_prefix\\": \\"' + name + '\\", \\"name\\": \\"stoptraining\\"}]'
+    asked = [rule("VanishingGradient", threshold="10", action_json=action)]
+    job = jobs.run(FOREVER, name=name, **debugged(jobs, rules=asked, collections=SAVED))
+    assert job["TrainingJobStatus"] == "Stopped"
+    assert statuses(job)["VanishingGradient"][0] == "IssuesFound"
+
+
+CUSTOM = """
+from smdebug.rules.rule import Rule
+
+class Large(Rule):
+    def __init__(self, base_trial, threshold="1", other_trials=None, action_str=""):
+        super().__init__(base_trial=base_trial, other_trials=other_trials, action_str=action_str)
+        self.threshold = float(threshold)
+
+    def invoke_at_step(self, step):
+        return float(self.base_trial.tensor("CrossEntropyLoss_output_0").value(step)) > self.threshold
+"""
+
+
+def test_a_custom_rules_file_is_run_on_the_jobs_tensors(jobs):
+    uri = jobs.put("rules/large.py", CUSTOM)
+    asked = [
+        {**rule("Large", source_s3_uri=uri, threshold=threshold), "RuleConfigurationName": f"Above{threshold}"} for threshold in ("100", "0")
+    ]
+    found = statuses(jobs.run(PLAIN, **debugged(jobs, rules=asked)))
+    assert found["Above100"][0] == "NoIssuesFound"
+    assert found["Above0"] == (
+        "IssuesFound", "RuleEvaluationConditionMet: Evaluation of the rule Large at step 0 resulted in the condition being met\n"
+    )  # fmt: skip
