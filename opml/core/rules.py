@@ -27,18 +27,9 @@ from opml.core.rule_spec import (
 from opml.core.rules_training import COURSE_RULES
 
 __all__ = [
-    "COURSE_RULES",
-    "ERROR",
-    "IN_PROGRESS",
-    "ISSUES",
-    "NOT_APPLICABLE",
-    "NO_ISSUES",
-    "RULES",
-    "BadParameter",
-    "RuleSpec",
-    "Verdict",
-    "evaluate",
-]
+    "COURSE_RULES", "ERROR", "IN_PROGRESS", "ISSUES", "NOT_APPLICABLE", "NO_ISSUES", "RULES",
+    "BadParameter", "RuleSpec", "Verdict", "evaluate",
+]  # fmt: skip
 
 RULES: dict[str, RuleSpec] = {spec.name: spec for spec in rules_training.SPECS}
 

@@ -46,8 +46,9 @@ def loss_not_decreasing(
 
     Documented: looked at every ``num_steps``, against the newest saved step at least ``num_steps`` behind, in steps of the mode.
     Equivalent, not identical: without ``mode`` the first of EVAL, TRAIN, GLOBAL that has two values counts (AWS's prose; its table says
-    GLOBAL), and while the job runs TRAIN is not taken, because EVAL may still come; a rise above ``increase_threshold_percent`` and a fall too small both fire; with ``diff_percent`` 0 an equal loss fires; a
-    loss that is nan fires. A single batch's loss is noisy: a ``num_steps`` of at least an epoch judges learning, a small one judges luck.
+    GLOBAL), and while the job runs TRAIN is not taken, because EVAL may still come; a rise above ``increase_threshold_percent`` and a
+    fall too small both fire; with ``diff_percent`` 0 an equal loss fires; a loss that is nan fires. A single batch's loss is noisy: a
+    ``num_steps`` of at least an epoch judges learning, a small one judges luck.
     """
     if use_losses_collection and record.names(collection="losses"):
         collection_names = [*(collection_names or ()), "losses"]
@@ -242,7 +243,8 @@ SPECS = (
     ),
     RuleSpec(
         "Overtraining", "debugger",
-        {"patience_train": Parameter("5", count(1)), "patience_validation": Parameter("10", count(1)), "delta": Parameter("0.01", number(0))},
+        {"patience_train": Parameter("5", count(1)), "patience_validation": Parameter("10", count(1)),
+         "delta": Parameter("0.01", number(0))},
         overtraining, "Stop here: further steps cost money and improve nothing. Fewer --epochs give the same model.",
     ),
     RuleSpec(

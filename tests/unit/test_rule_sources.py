@@ -35,7 +35,7 @@ def saved(tmp_path_factory):
     """A folder of tensors as smdebug writes it: losses at each step, gradients at every second, weights reduced."""
     place = tmp_path_factory.mktemp("smdebug")
     each = {"train.save_interval": "1", "eval.save_interval": "1"}
-    reduced = {"include_regex": ".*weight", "save_interval": "2", "reductions": "variance", "abs_reductions": "mean"}
+    reduced = {"include_regex": ".*weight", "save_interval": "2", "reductions": "variance,abs_mean"}
     collections = {"losses": each, "gradients": {"save_interval": "2"}, "weights": reduced}
     named = [{"CollectionName": name, "CollectionParameters": parameters} for name, parameters in collections.items()]
     (place / "hook.json").write_text(json.dumps({"LocalPath": str(place / "tensors"), "CollectionConfigurations": named}))
