@@ -5,6 +5,7 @@ passes all rule parameters but its own by keyword, as strings.
 """
 
 import importlib.util
+import inspect
 import json
 import sys
 import time
@@ -73,9 +74,11 @@ def _made(task: dict, rule: dict):
 
 
 def _construct(kind, trial, given: dict):
-    """An older rule's constructor knows no ``action_str``; only then is it left out."""
-    code = kind.__init__.__code__
-    if "action_str" not in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] and not code.co_flags & 0x08 and not given["action_str"]:
+    """An older rule's constructor may know no ``action_str``; where there is no action it is left out then."""
+    known = inspect.signature(kind).parameters.values()
+    if not given["action_str"] and not any(
+        parameter.name == "action_str" or parameter.kind is parameter.VAR_KEYWORD for parameter in known
+    ):
         given = {name: value for name, value in given.items() if name != "action_str"}
     return kind(base_trial=trial, **given)
 

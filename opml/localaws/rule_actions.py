@@ -1,7 +1,7 @@
 """What a rule does when it fires: stop training jobs; e-mails and text messages are not sent from here.
 
-``action_json`` is what ``smdebug_rulesconfig`` writes: a list of ``{"name": "stoptraining", "training_job_prefix": ...}`` and of ``email`` or
-``sms`` with an ``endpoint``, with quotes escaped for the command line of AWS's evaluator.
+``action_json`` is what ``smdebug_rulesconfig`` writes: a list of ``{"name": "stoptraining", "training_job_prefix": ...}``, and of ``email``
+or ``sms`` with an ``endpoint``, with quotes escaped for the command line of AWS's evaluator.
 """
 
 import json

@@ -68,10 +68,10 @@ class Judge:
             traceback.print_exc()
             self._say("Error", f"InternalServerError: {type(error).__name__}: {error}")
             return
-        if verdict.why:
-            self._words.log(self._number, f"{verdict.rule}: {verdict.status}: {verdict.why}")
         if (said := final_status(verdict, self._task["kind"], record)) is not None:
             self._say(*said)
+            if verdict.why:  # AWS's details say only that, not why
+                self._words.log(self._number, f"{verdict.rule}: {verdict.status}: {verdict.why}")
             if verdict.status == ISSUES:
                 self._act()
 

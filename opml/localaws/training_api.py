@@ -91,6 +91,16 @@ class TrainingMixin:
         job.stop()
         return EmptyResult()
 
+    def update_training_job(self) -> ActionResult:
+        """Change the profiler of a job that trains, or give it more profiler rules."""
+        request, job = json.loads(self.body), _known(training.JOBS, self._get_param("TrainingJobName"))
+        if job.fake.secondary_status != "Training" or not job.debugger.is_open():
+            raise ValidationError(f"The request was rejected because the training job is in status {job.fake.secondary_status}.")
+        if others := set(request) - {"TrainingJobName", "ProfilerConfig", "ProfilerRuleConfigurations"}:
+            raise ValidationError(f"The local AWS changes the profiler and its rules only, not {', '.join(sorted(others))}.")
+        job.debugger.update(request)
+        return ActionResult({"TrainingJobArn": job.fake.arn})
+
     def delete_training_job(self) -> EmptyResult:
         """Forget a training job that has ended."""
         name = self._get_param("TrainingJobName")

@@ -1,6 +1,6 @@
 """Debugger and profiler in the local AWS: what a job saves reaches S3 while it runs; rules are evaluated on it."""
 
-from debugged import LOSS, NEW, OLD, PLAIN, debugged, keys, rule, statuses
+from debugged import LOSS, NEW, PLAIN, debugged, keys, rule, statuses
 
 
 def test_a_script_that_knows_nothing_of_smdebug_is_hooked_in_the_images_that_did_so(jobs, aws):
@@ -25,7 +25,6 @@ SAVED = [
 def test_the_courses_rules_all_have_a_final_status_with_details_when_the_job_ends(jobs):
     job = jobs.run(PLAIN, **debugged(jobs, rules=[rule(name) for name in COURSE], collections=SAVED))
     found = statuses(job)
-    print(found)
     assert list(found) == list(COURSE)
     assert all(status in ("NoIssuesFound", "IssuesFound", "Stopped") and details for status, details in found.values())
     assert found["VanishingGradient"][0] == "NoIssuesFound"
@@ -75,10 +74,8 @@ class Large(Rule):
 
 
 def test_a_custom_rules_file_is_run_on_the_jobs_tensors(jobs):
-    uri = jobs.put("rules/large.py", CUSTOM)
-    asked = [
-        {**rule("Large", source_s3_uri=uri, threshold=threshold), "RuleConfigurationName": f"Above{threshold}"} for threshold in ("100", "0")
-    ]
+    source = {"source_s3_uri": jobs.put("rules/large.py", CUSTOM)}
+    asked = [{**rule("Large", threshold=least, **source), "RuleConfigurationName": f"Above{least}"} for least in ("100", "0")]
     found = statuses(jobs.run(PLAIN, **debugged(jobs, rules=asked)))
     assert found["Above100"][0] == "NoIssuesFound"
     assert found["Above0"] == (
