@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,11 +89,21 @@ Value = np.ndarray | Summary | Callable[[], np.ndarray]
 
 @dataclass
 class Record:
-    """Series of one training job; it grows while the job runs, and ``finished`` says that nothing more will come."""
+    """Series of one training job; it grows while the job runs, and ``finished`` says that nothing more will come.
+
+    Attributes
+    ----------
+    times : when a global step was saved, s since 1970.
+    now : when the source was last read, s since 1970.
+    facts : what is known of the job as a whole: ``workers`` (loader processes), ``cores``, ``device``, ``batch_size``.
+    """
 
     collections: dict[str, list[str]] = field(default_factory=dict)
     system: list[System] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
+    times: dict[int, float] = field(default_factory=dict)
+    now: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
     _series: dict[str, dict[int, Value]] = field(default_factory=dict)
     _summaries: dict[tuple[str, int], Summary] = field(default_factory=dict)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import time
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class SmdebugSource:
         for file in sorted(self.folder.glob("index/*/*.json"), key=lambda file: file.name):
             if file.name not in self._read and self._index(file):
                 self._read.add(file.name)
-        self.record.finished = ended
+        self.record.finished, self.record.now = ended, time.time()
         return self.record
 
     def _collections(self) -> None:
@@ -51,6 +52,7 @@ class SmdebugSource:
             return False
         step = int(file.name.split("_")[0])
         mode, mode_step = content["meta"]["mode"], int(content["meta"]["mode_step"])
+        self.record.times.setdefault(step, file.stat().st_mtime)
         reduced: dict[str, dict[str, float]] = {}
         for entry in content.get("tensor_payload", []):
             read = partial(_read_tensor, events, int(entry["start_idx"]), int(entry["length"]))
