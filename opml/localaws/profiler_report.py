@@ -1,48 +1,33 @@
 """ProfilerReport: all profiler rules at once, and the files that AWS's rule leaves: a page, a notebook, one JSON file a rule."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 from opml.core.records import Record
-from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, RULES, Verdict, evaluate
+from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, PROFILER_RULES, Verdict, evaluate
 
 RULE = "ProfilerReport"
-OF_ITSELF = ("opt_out_telemetry",)  # nothing of ours sends telemetry
 
 
 def judge(record: Record, task: dict) -> Verdict:
-    """The verdict of the report; when the job has ended, its files are written into ``task["output"]``.
+    """The engine's verdict of the report; when the job has ended, its files are written below ``task["output"]``.
 
-    As AWS's, it fires when any of its rules has; it is not applicable only if none of them had anything to look at.
+    Its details name what had nothing to look at: AWS's report keeps that to itself.
     """
     if not record.finished:
         return Verdict(RULE, "InProgress")
-    verdicts = [evaluate(name, record, _parameters(name, task["parameters"])) for name in sub_rules()]
+    verdict = evaluate(RULE, record, task["parameters"])
+    verdicts = list(verdict.figures.values()) or [evaluate(rule, record) for rule in PROFILER_RULES]
     write(record, verdicts, Path(task["output"]) / "profiler-output", task["job"])
-    return summary(verdicts)
+    return dataclasses.replace(verdict, details=verdict.details if verdict.status == ISSUES else in_words(verdicts))
 
 
-def sub_rules() -> list[str]:
-    """The profiler rules that the report runs."""
-    return [name for name, spec in RULES.items() if spec.kind == "profiler" and name != RULE]
-
-
-def _parameters(rule: str, given: dict[str, str]) -> dict[str, str]:
-    """The parameters of one rule, which the report takes as ``<Rule>_<parameter>``."""
-    prefix = f"{rule}_".lower()
-    return {name[len(prefix) :]: text for name, text in given.items() if name.lower().startswith(prefix)}
-
-
-def summary(verdicts: list[Verdict]) -> Verdict:
-    """One verdict of many."""
-    by = {status: [verdict.rule for verdict in verdicts if verdict.status == status] for status in (ISSUES, NO_ISSUES, NOT_APPLICABLE)}
-    absent = f"not applicable here: {', '.join(by[NOT_APPLICABLE])}" if by[NOT_APPLICABLE] else ""
-    if by[ISSUES]:
-        why = f"issues: {', '.join(by[ISSUES])}"
-        return Verdict(RULE, ISSUES, details=f"RuleEvaluationConditionMet: {why}\n", why="; ".join(filter(None, (why, absent))))
-    if by[NO_ISSUES]:
-        return Verdict(RULE, NO_ISSUES, details="; ".join(filter(None, (f"no issues: {', '.join(by[NO_ISSUES])}", absent))))
-    return Verdict(RULE, NOT_APPLICABLE, details=absent or "no system metrics were saved")
+def in_words(verdicts: list[Verdict]) -> str:
+    """What became of each rule, in one line."""
+    named = {status: [verdict.rule for verdict in verdicts if verdict.status == status] for status in (NO_ISSUES, NOT_APPLICABLE)}
+    parts = (("no issues", named[NO_ISSUES]), ("not applicable", named[NOT_APPLICABLE]))
+    return "; ".join(f"{what}: {', '.join(rules)}" for what, rules in parts if rules)
 
 
 def write(record: Record, verdicts: list[Verdict], folder: Path, job: str) -> None:

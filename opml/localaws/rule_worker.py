@@ -18,6 +18,7 @@ from opml.localaws import profiler_report, rule_actions
 from opml.localaws.rule_words import NO_DATA, Words, watch_for_the_end
 
 LOOK = 1.0  # seconds between two looks at what was saved
+UNUSED = "scan_interval_us"  # how often AWS's evaluator reads its files; the SDK always sends it
 EVERYTHING = "The rule was evaluated on everything that was saved."
 
 
@@ -78,7 +79,8 @@ class Judge:
     def _verdict(self, record: Record) -> Verdict:
         if self._task["rule"] == profiler_report.RULE:
             return profiler_report.judge(record, self._task)
-        return evaluate(self._task["rule"], record, self._task["parameters"])
+        parameters = {name: text for name, text in self._task["parameters"].items() if not name.endswith(UNUSED)}
+        return evaluate(self._task["rule"], record, parameters)
 
     def _say(self, status: str, details: str) -> None:
         self._done = True
