@@ -15,6 +15,7 @@ from opml.core.records import Record
 from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, BadParameter, Verdict, evaluate
 from opml.core.sources import SmdebugSource
 from opml.localaws import profiler_report, rule_actions
+from opml.localaws.profiler_source import ProfilerSource
 from opml.localaws.rule_words import NO_DATA, Words, watch_for_the_end
 
 LOOK = 1.0  # seconds between two looks at what was saved
@@ -27,7 +28,7 @@ def main(task_file: str) -> None:
     words, task, ended = Words(), json.loads(Path(task_file).read_text()), watch_for_the_end()
     os.nice(5)  # the script goes first
     record = Record()
-    sources = [SmdebugSource(task["tensors"], record)]  # TODO profiler
+    sources = [SmdebugSource(task["tensors"], record), ProfilerSource(task["profiler"], record)]
     judges = [Judge(number, rule, words) for number, rule in enumerate(task["rules"])]
     seen = None
     while True:

@@ -4,9 +4,10 @@ from training_jobs import Jobs
 
 PLAIN = """
 import os, sys, torch, torch.nn as nn
+from collections import OrderedDict
 torch.manual_seed(0)
 steps = int(sys.argv[sys.argv.index("--steps") + 1]) if "--steps" in sys.argv else 12
-net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+net = nn.Sequential(OrderedDict(hidden=nn.Linear(4, 8), relu=nn.ReLU(), fc=nn.Linear(8, 3)))
 prepare, criterion = nn.Identity(), nn.CrossEntropyLoss()  # torchvision's transforms are modules too
 optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
 for step in range(steps):

@@ -1,17 +1,20 @@
 """Debugger and profiler in the local AWS: what a job saves reaches S3 while it runs; rules are evaluated on it."""
 
 from debugged import LOSS, NEW, PLAIN, debugged, keys, rule, statuses
+from sagemaker.debugger import DebuggerHookConfig, FrameworkProfile, ProfilerConfig, ProfilerRule, Rule, rule_configs
+from sagemaker.pytorch import PyTorch
+from smdebug.trials import create_trial
+
+from opml import rules
 
 
 def test_a_script_that_knows_nothing_of_smdebug_is_hooked_in_the_images_that_did_so(jobs, aws):
     job = jobs.run(PLAIN, **debugged(jobs, collections=[("losses", {"save_interval": "2"}), ("gradients", {"save_interval": "5"})]))
     assert job["TrainingJobStatus"] == "Completed"
     assert "training_job_end.ts" in keys(jobs, f"debug/{job['TrainingJobName']}/debug-output/")
-    from smdebug.trials import create_trial
-
     trial = create_trial(f"s3://{jobs.bucket}/debug/{job['TrainingJobName']}/debug-output")
     assert trial.tensor(LOSS).steps() == [0, 2, 4, 6, 8, 10]
-    assert "gradient/Sequential_0.weight" in trial.tensor_names()
+    assert "gradient/Sequential_hidden.weight" in trial.tensor_names()
 
 
 COURSE = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "LossNotDecreasing")
@@ -81,3 +84,21 @@ def test_a_custom_rules_file_is_run_on_the_jobs_tensors(jobs):
     assert found["Above0"] == (
         "IssuesFound", "RuleEvaluationConditionMet: Evaluation of the rule Large at step 0 resulted in the condition being met\n"
     )  # fmt: skip
+
+
+def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(aws, tmp_path):
+    (tmp_path / "train.py").write_text(PLAIN)
+    asked = [Rule.sagemaker(getattr(rule_configs, name)()) for name in rules.RULES]
+    estimator = PyTorch(
+        "train.py", source_dir=str(tmp_path), role=aws.role_arn, instance_type="ml.m5.large", instance_count=1, framework_version="1.8",
+        py_version="py36", rules=[*asked, ProfilerRule.sagemaker(rule_configs.ProfilerReport())], sagemaker_session=aws.sagemaker_session,
+        profiler_config=ProfilerConfig(system_monitor_interval_millis=500, framework_profile_params=FrameworkProfile(num_steps=10)),
+        debugger_hook_config=DebuggerHookConfig(hook_parameters={"train.save_interval": "100", "eval.save_interval": "10"}),
+        output_path=aws.uri("jobs"), code_location=aws.uri("code"),
+    )  # fmt: skip
+    estimator.fit(logs=False)
+    summary = {entry["RuleConfigurationName"]: entry for entry in estimator.latest_training_job.rule_job_summary()}
+    assert len(summary) == 6 and all(entry["StatusDetails"] for entry in summary.values())
+    assert {entry["RuleEvaluationStatus"] for entry in summary.values()} <= {"NoIssuesFound", "IssuesFound", "Stopped"}, summary
+    assert LOSS in create_trial(estimator.latest_job_debugger_artifacts_path()).tensor_names()
+    assert summary["ProfilerReport"]["RuleEvaluationStatus"] == "NoIssuesFound", summary
