@@ -7,8 +7,10 @@ passes all rule parameters but its own by keyword, as strings.
 import importlib.util
 import inspect
 import json
+import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from opml.localaws.rule_words import NO_DATA, Words, watch_for_the_end
@@ -28,7 +30,7 @@ def main(task_file: str) -> None:
             words.status(0, *evaluate(task, rule))
     except Exception as error:  # whatever the user's rule does
         words.status(0, "Error", f"{type(error).__name__}: {error}")
-        raise  # the traceback goes to the rule's log
+        traceback.print_exc()  # to the rule's log
 
 
 def _has_data(folder: Path, ended) -> bool:
@@ -85,3 +87,4 @@ def _construct(kind, trial, given: dict):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    os._exit(0)  # all is said; to take torch apart, which smdebug loads, takes a second or two

@@ -35,9 +35,19 @@ def debugged(jobs: Jobs, *, image: str = OLD, rules=(), collections=(("losses", 
     return asked | ({"DebugRuleConfigurations": list(rules)} if rules else {})
 
 
-def rule(name: str, **parameters: str) -> dict:
+def rule(invoked: str, name: str | None = None, **parameters: str) -> dict:
     """An element of ``DebugRuleConfigurations``."""
-    return {"RuleConfigurationName": name, "RuleEvaluatorImage": "rules:latest", "RuleParameters": {"rule_to_invoke": name, **parameters}}
+    given = {"rule_to_invoke": invoked, **parameters}
+    return {"RuleConfigurationName": name or invoked, "RuleEvaluatorImage": "rules:latest", "RuleParameters": given}
+
+
+def rule_log(jobs: Jobs, job: dict, name: str) -> list[str]:
+    """The log of a rule's evaluation."""
+    entry = next(entry for entry in job["DebugRuleEvaluationStatuses"] if entry["RuleConfigurationName"] == name)
+    group = {"logGroupName": "/aws/sagemaker/ProcessingJobs"}
+    prefix = entry["RuleEvaluationJobArn"].rpartition("/")[2]
+    stream = jobs.logs.describe_log_streams(**group, logStreamNamePrefix=prefix)["logStreams"][0]["logStreamName"]
+    return [event["message"] for event in jobs.logs.get_log_events(**group, logStreamName=stream, startFromHead=True)["events"]]
 
 
 def keys(jobs: Jobs, prefix: str) -> list[str]:

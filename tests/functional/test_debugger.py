@@ -1,68 +1,19 @@
 """Debugger and profiler in the local AWS: what a job saves reaches S3 while it runs; rules are evaluated on it."""
 
-from debugged import LOSS, NEW, PLAIN, debugged, keys, rule, statuses
+import pytest
+from debugged import LOSS, NEW, PLAIN, debugged, keys, rule, rule_log, statuses
 from sagemaker.debugger import DebuggerHookConfig, FrameworkProfile, ProfilerConfig, ProfilerRule, Rule, rule_configs
 from sagemaker.pytorch import PyTorch
 from smdebug.trials import create_trial
 
 from opml import rules
 
-
-def test_a_script_that_knows_nothing_of_smdebug_is_hooked_in_the_images_that_did_so(jobs, aws):
-    job = jobs.run(PLAIN, **debugged(jobs, collections=[("losses", {"save_interval": "2"}), ("gradients", {"save_interval": "5"})]))
-    assert job["TrainingJobStatus"] == "Completed"
-    assert "training_job_end.ts" in keys(jobs, f"debug/{job['TrainingJobName']}/debug-output/")
-    trial = create_trial(f"s3://{jobs.bucket}/debug/{job['TrainingJobName']}/debug-output")
-    assert trial.tensor(LOSS).steps() == [0, 2, 4, 6, 8, 10]
-    assert "gradient/Sequential_hidden.weight" in trial.tensor_names()
-
-
 COURSE = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "LossNotDecreasing")
 SAVED = [
-    ("losses", {"save_interval": "1"}),
-    ("gradients", {"save_interval": "1"}),
-    ("relu_input", {"include_regex": ".*relu_input", "save_interval": "1"}),
+    ("losses", {"save_interval": "2"}),
+    ("gradients", {"save_interval": "5"}),
+    ("relu_input", {"include_regex": ".*relu_input", "save_interval": "500"}),
 ]
-
-
-def test_the_courses_rules_all_have_a_final_status_with_details_when_the_job_ends(jobs):
-    job = jobs.run(PLAIN, **debugged(jobs, rules=[rule(name) for name in COURSE], collections=SAVED))
-    found = statuses(job)
-    assert list(found) == list(COURSE)
-    assert all(status in ("NoIssuesFound", "IssuesFound", "Stopped") and details for status, details in found.values())
-    assert found["VanishingGradient"][0] == "NoIssuesFound"
-    assert all(entry["RuleEvaluationJobArn"] and entry["LastModifiedTime"] for entry in job["DebugRuleEvaluationStatuses"])
-
-
-def test_a_fired_rule_says_so_in_awss_words(jobs):
-    asked = [rule("VanishingGradient", threshold="10"), rule("LossNotDecreasing", no_such="1")]
-    found = statuses(jobs.run(PLAIN, **debugged(jobs, rules=asked, collections=SAVED)))
-    words = "RuleEvaluationConditionMet: Evaluation of the rule VanishingGradient at step 0 resulted in the condition being met\n"
-    assert found["VanishingGradient"] == ("IssuesFound", words)
-    assert found["LossNotDecreasing"][0] == "Error" and "no_such" in found["LossNotDecreasing"][1]
-
-
-def test_without_tensors_a_rule_is_an_error_and_the_log_says_why(jobs):
-    for options, why in (({"hook": False}, "no DebugHookConfig"), ({"image": NEW}, "registered no smdebug hook")):
-        job = jobs.run(PLAIN, **debugged(jobs, rules=[rule("Overfit")], **options))
-        assert job["TrainingJobStatus"] == "Completed"
-        status, details = statuses(job)["Overfit"]
-        assert status == "Error" and details.startswith("ClientError: No debugging data was saved")
-        assert any(why in line for line in jobs.log(job["TrainingJobName"])["algo-1"])
-
-
-FOREVER = PLAIN.replace("for step in range(steps):", "import time\nfor step in range(100000):\n    time.sleep(0.02)")
-
-
-def test_stop_training_stops_the_job_in_which_its_rule_fires(jobs):
-    name = jobs.name()
-    action = '[{\\"training_job_prefix\\": \\"' + name + '\\", \\"name\\": \\"stoptraining\\"}]'
-    asked = [rule("VanishingGradient", threshold="10", action_json=action)]
-    job = jobs.run(FOREVER, name=name, **debugged(jobs, rules=asked, collections=SAVED))
-    assert job["TrainingJobStatus"] == "Stopped"
-    assert statuses(job)["VanishingGradient"][0] == "IssuesFound"
-
-
 CUSTOM = """
 from smdebug.rules.rule import Rule
 
@@ -76,14 +27,76 @@ class Large(Rule):
 """
 
 
-def test_a_custom_rules_file_is_run_on_the_jobs_tensors(jobs):
+@pytest.fixture(scope="module")
+def watched(jobs):
+    """One job with the course's rules, one made to fire, one asked wrongly, and a custom one twice."""
     source = {"source_s3_uri": jobs.put("rules/large.py", CUSTOM)}
-    asked = [{**rule("Large", threshold=least, **source), "RuleConfigurationName": f"Above{least}"} for least in ("100", "0")]
-    found = statuses(jobs.run(PLAIN, **debugged(jobs, rules=asked)))
+    asked = [rule(name) for name in COURSE]
+    asked += [rule("VanishingGradient", "Fires", threshold="10"), rule("LossNotDecreasing", "Wrong", no_such="1")]
+    asked += [rule("Large", f"Above{least}", threshold=least, **source) for least in ("100", "0")]
+    return jobs.run(PLAIN, **debugged(jobs, rules=asked, collections=SAVED))
+
+
+def test_a_script_that_knows_nothing_of_smdebug_is_hooked_in_the_images_that_did_so(watched, jobs, aws):
+    place = f"debug/{watched['TrainingJobName']}/debug-output"
+    assert watched["TrainingJobStatus"] == "Completed" and "/training_job_end.ts" in keys(jobs, place)
+    trial = create_trial(f"s3://{jobs.bucket}/{place}")
+    assert trial.tensor(LOSS).steps() == [0, 2, 4, 6, 8, 10]
+    assert {"gradient/Sequential_hidden.weight", "relu_input_0"} <= set(trial.tensor_names())
+
+
+def test_every_rule_has_a_final_status_with_details_when_the_job_ends(watched):
+    found = statuses(watched)
+    assert list(found)[:5] == list(COURSE) and found["VanishingGradient"][0] == "NoIssuesFound"
+    assert all(status in ("NoIssuesFound", "IssuesFound", "Stopped", "Error") and details for status, details in found.values())
+    assert all(entry["RuleEvaluationJobArn"] and entry["LastModifiedTime"] for entry in watched["DebugRuleEvaluationStatuses"])
+
+
+def test_what_cannot_be_judged_is_not_a_pass(watched):
+    status, details = statuses(watched)["Overfit"]  # a script that knows nothing of smdebug has no evaluation steps
+    assert status == "Stopped" and details.startswith("NotApplicable: ")
+
+
+def test_a_fired_rule_says_so_in_awss_words_and_its_log_says_why(watched, jobs):
+    words = "RuleEvaluationConditionMet: Evaluation of the rule VanishingGradient at step 0 resulted in the condition being met\n"
+    assert statuses(watched)["Fires"] == ("IssuesFound", words)
+    assert any("below 10" in line for line in rule_log(jobs, watched, "Fires"))
+
+
+def test_a_wrong_parameter_is_an_error_that_names_it(watched):
+    status, details = statuses(watched)["Wrong"]
+    assert status == "Error" and "no_such" in details
+
+
+def test_a_custom_rules_file_is_run_on_the_jobs_tensors(watched):
+    found = statuses(watched)
     assert found["Above100"][0] == "NoIssuesFound"
-    assert found["Above0"] == (
-        "IssuesFound", "RuleEvaluationConditionMet: Evaluation of the rule Large at step 0 resulted in the condition being met\n"
-    )  # fmt: skip
+    words = "RuleEvaluationConditionMet: Evaluation of the rule Large at step 0 resulted in the condition being met\n"
+    assert found["Above0"] == ("IssuesFound", words)
+
+
+def test_without_tensors_a_rule_is_an_error_and_the_log_says_why(jobs):
+    options = {"no DebugHookConfig": {"hook": False}, "registered no smdebug hook": {"image": NEW}}
+    names = {why: jobs.start(PLAIN, **debugged(jobs, rules=[rule("Overfit")], **more)) for why, more in options.items()}
+    for why, name in names.items():
+        job = jobs.wait(name)
+        status, details = statuses(job)["Overfit"]
+        assert (job["TrainingJobStatus"], status) == ("Completed", "Error")
+        assert details.startswith("ClientError: No debugging data was saved")
+        assert any(why in line for line in jobs.log(name)["algo-1"])
+    assert not [key for key in keys(jobs, "debug/") if names["no DebugHookConfig"] in key]
+
+
+FOREVER = PLAIN.replace("for step in range(steps):", "import time\nfor step in range(100000):\n    time.sleep(0.02)")
+
+
+def test_stop_training_stops_the_job_in_which_its_rule_fires(jobs):
+    name = jobs.name()
+    action = '[{\\"training_job_prefix\\": \\"' + name + '\\", \\"name\\": \\"stoptraining\\"}]'
+    asked = [rule("VanishingGradient", threshold="10", action_json=action)]
+    job = jobs.run(FOREVER, name=name, **debugged(jobs, rules=asked, collections=SAVED))
+    assert job["TrainingJobStatus"] == "Stopped"
+    assert statuses(job)["VanishingGradient"][0] == "IssuesFound"
 
 
 def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(aws, tmp_path):
