@@ -161,8 +161,10 @@ class Debugger:
         faults = [f"{upload.folder.name}: {upload.fault}" for upload in self._uploads.values() if upload.fault]
         faults += [self._fault] if self._fault else []
         lines = [f"local AWS: what Debugger saves is incomplete: {fault}" for fault in faults]
-        if self._request.get("DebugRuleConfigurations") and not (self._folder / "debug-output" / "index").is_dir():
-            why = "the script registered no smdebug hook" if "DebugHookConfig" in self._request else "the request has no DebugHookConfig"
+        hook = self._request.get("DebugHookConfig")
+        asked = self._request.get("DebugRuleConfigurations") or (hook or {}).get("CollectionConfigurations")
+        if asked and not (self._folder / "debug-output" / "index").is_dir():
+            why = "the request has no DebugHookConfig" if hook is None else "the script registered no smdebug hook"
             lines.append(f"local AWS: no debugging data was saved, so no rule can be evaluated: {why} (docs/local-aws.md, Debugger)")
         if lines:
             state.LogStream(LOG_GROUP, f"{self._job.name}/algo-1-{self._job.number}").write(lines)
