@@ -1,10 +1,12 @@
 """Debugger and profiler in the local AWS: what a job saves reaches S3 while it runs; rules are evaluated on it."""
 
 import pytest
+from botocore.exceptions import ClientError
 from debugged import LOSS, NEW, PLAIN, debugged, keys, rule, rule_log, statuses
 from sagemaker.debugger import DebuggerHookConfig, FrameworkProfile, ProfilerConfig, ProfilerRule, Rule, rule_configs
 from sagemaker.pytorch import PyTorch
 from smdebug.trials import create_trial
+from waiting import eventually
 
 from opml import rules
 
@@ -115,3 +117,24 @@ def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(aws
     assert {entry["RuleEvaluationStatus"] for entry in summary.values()} <= {"NoIssuesFound", "IssuesFound", "Stopped"}, summary
     assert LOSS in create_trial(estimator.latest_job_debugger_artifacts_path()).tensor_names()
     assert summary["ProfilerReport"]["RuleEvaluationStatus"] == "NoIssuesFound", summary
+
+
+IDLE = "import time\nprint('idle', flush=True)\ntime.sleep(600)"
+
+
+def test_a_running_job_is_given_a_profiler_and_rules(jobs):
+    name = jobs.start(IDLE)
+    jobs.wait_for_line(name, "idle")
+    config = {"S3OutputPath": f"s3://{jobs.bucket}/late", "ProfilingIntervalInMilliseconds": 100}
+    jobs.sagemaker.update_training_job(TrainingJobName=name, ProfilerConfig=config, ProfilerRuleConfigurations=[rule("OverallSystemUsage")])
+    place = f"late/{name}/profiler-output/system/incremental/"
+    sampled = eventually(lambda: keys(jobs, place))
+    assert sampled and jobs.describe(name)["ProfilingStatus"] == "Enabled"
+    jobs.sagemaker.stop_training_job(TrainingJobName=name)
+    assert statuses(jobs.wait(name))["OverallSystemUsage"][0] == "NoIssuesFound"
+    assert len(keys(jobs, place)) > len(sampled)  # closed with a later-stamped file
+
+
+def test_only_a_job_that_trains_can_be_changed(watched, jobs):
+    with pytest.raises(ClientError, match="in status Completed"):
+        jobs.sagemaker.update_training_job(TrainingJobName=watched["TrainingJobName"], ProfilerConfig={"DisableProfiler": True})
