@@ -123,6 +123,13 @@ def test_a_sample_is_the_difference_of_two_readings():
     assert found["ReadThroughputInBytesPerSecond", ""] == 500.0 and found["TransmitBytesPerSecond", "Algorithm"] == 250.0
 
 
+def test_gpus_are_told_as_nvidia_smi_does():
+    assert system_metrics.parse_gpus("35, 1024, 4096\n[N/A], 1, 2\n") == ((35.0, 25.0),)
+    reading = Counters(1.0, (), 40.0, (0, 0, 0), (0, 0), gpus=((35.0, 25.0),))
+    found = {event["Dimension"]: event["Value"] for event in system_metrics.events(reading, reading, "algo-1") if event["Name"] == "gpu0"}
+    assert found == {"GPUUtilization": 35.0, "GPUMemoryUtilization": 25.0}
+
+
 def test_samples_are_filed_by_hour_and_minute(tmp_path):
     path = system_metrics.file_of(tmp_path, 1_795_201_218.3, "algo-2")
     assert path == tmp_path / "system/incremental/2026112019/1795201200.algo-2.json"
