@@ -61,6 +61,7 @@ def test_where_the_script_has_no_opt_ml_of_its_own_smdebug_is_told_where_to_look
     ("members", "word"),
     [
         ({"DebugHookConfig": {"LocalPath": "/tmp/x"}}, "LocalPath is /tmp/x"),
+        ({"DebugRuleConfigurations": [{"RuleConfigurationName": "../x"}]}, "'../x' cannot be one"),
         ({"ProfilerConfig": {"ProfilingIntervalInMilliseconds": 300}}, "300: valid values are 100"),
         ({"ProfilerConfig": {"ProfilingIntervalInMilliseconds": 200}, "DebugHookConfig": {}}, None),
     ],
