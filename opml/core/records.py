@@ -15,7 +15,7 @@ import numpy as np
 
 TRAIN, EVAL, PREDICT, GLOBAL = "TRAIN", "EVAL", "PREDICT", "GLOBAL"  # smdebug's mode names
 MODES = (TRAIN, EVAL, PREDICT, GLOBAL)
-SAMPLE = 16_384  # elements that the percentiles of a large tensor are taken from: sorting 2 million weights would cost a training step
+SAMPLE = 4096  # elements that the percentiles of a large tensor are taken from: sorting 2 million weights would cost a training step
 # smdebug's default collections, by the regular expressions that they are filled by.
 COLLECTIONS = {
     "losses": r"[Ll]oss_(?!input).*output",
