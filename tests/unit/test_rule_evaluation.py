@@ -92,6 +92,10 @@ def test_a_stalled_job_is_stopped_by_its_name():
     assert found == [{"name": "stoptraining", "training_job_prefix": "job"}]
 
 
+def test_only_the_rule_about_time_looks_when_nothing_was_saved():
+    assert rule_worker.Judge(0, task("StalledTrainingRule"), Said()).waits and not rule_worker.Judge(0, task("Overfit"), Said()).waits
+
+
 def test_the_reports_notebook_is_valid_and_names_each_finding():
     verdicts = [
         Verdict("BatchSize", "NotApplicable", details="no GPU | none"),
