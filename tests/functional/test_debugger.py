@@ -6,10 +6,15 @@ from debugged import LOSS, NEW, PLAIN, debugged, keys, rule, rule_log, statuses
 from sagemaker.debugger import DebuggerHookConfig, FrameworkProfile, ProfilerConfig, ProfilerRule, Rule, rule_configs
 from sagemaker.pytorch import PyTorch
 from smdebug.trials import create_trial
+from training_jobs import Jobs
 from waiting import eventually
 
 from opml import rules
 
+REPORTS = (
+    "BatchSize", "CPUBottleneck", "Dataloader", "GPUMemoryIncrease", "IOBottleneck", "LoadBalancing", "LowGPUUtilization",
+    "MaxInitializationTime", "OverallFrameworkMetrics", "OverallSystemUsage", "StepOutlier",
+)  # fmt: skip
 COURSE = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "LossNotDecreasing")
 SAVED = [
     ("losses", {"save_interval": "2"}),
@@ -101,7 +106,7 @@ def test_stop_training_stops_the_job_in_which_its_rule_fires(jobs):
     assert statuses(job)["VanishingGradient"][0] == "IssuesFound"
 
 
-def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(aws, tmp_path):
+def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(aws, local_aws, tmp_path):
     (tmp_path / "train.py").write_text(PLAIN)
     asked = [Rule.sagemaker(getattr(rule_configs, name)()) for name in rules.RULES]
     estimator = PyTorch(
@@ -117,6 +122,11 @@ def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(aws
     assert {entry["RuleEvaluationStatus"] for entry in summary.values()} <= {"NoIssuesFound", "IssuesFound", "Stopped"}, summary
     assert LOSS in create_trial(estimator.latest_job_debugger_artifacts_path()).tensor_names()
     assert summary["ProfilerReport"]["RuleEvaluationStatus"] == "NoIssuesFound", summary
+    prefix = f"{estimator.output_path}/{estimator.latest_training_job.name}".split("/", 3)[3]
+    left = keys(Jobs(local_aws), f"{prefix}/rule-output/ProfilerReport/profiler-output/")
+    assert {"profiler-report.html", "profiler-report.ipynb"} <= set(left)
+    assert {name.removeprefix("profiler-reports/") for name in left if "reports/" in name} == {f"{rule}.json" for rule in REPORTS}
+    assert keys(Jobs(local_aws), estimator.latest_job_profiler_artifacts_path().split("/", 3)[3])
 
 
 IDLE = "import time\nprint('idle', flush=True)\ntime.sleep(600)"
