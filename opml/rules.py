@@ -155,7 +155,7 @@ def rule_summary(aws: Aws, job_name: str) -> pd.DataFrame:
     for rule in asked:
         said.setdefault(rule["RuleConfigurationName"], ("NotEvaluated", "configured, but nothing evaluated it"))
     for finding in _findings(aws, job):
-        said.setdefault(finding["rule"], (finding["status"], str(finding.get("details") or "").strip()))
+        said.setdefault(finding["rule"], (finding["status"], str(finding.get("details") or finding.get("why") or "").strip()))
     return pd.DataFrame([(name, *answer) for name, answer in said.items()], columns=COLUMNS)
 
 
