@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from opml.core.observe import Observer
+from opml.core.config import TrainConfig
+from opml.core.observer import Observer
+from opml.core.records import EVAL, PREDICT, TRAIN
 
 CONFIG_VARIABLE, CONFIG_FILE = "SMDEBUG_CONFIG_FILE_PATH", "/opt/ml/input/config/debughookconfig.json"
 TENSORS = "/opt/ml/output/tensors"  # smdebug's default for LocalPath
@@ -69,12 +71,14 @@ def write_configuration(folder: str | Path, losses: int = 10, valid: int = 1, gr
 
 
 class SmdebugHook(Observer):
-    """smdebug's hook, told of a job's steps.
+    """smdebug's hook, told of a job's steps. It sees what runs through the network, so all of it must run in each step.
 
     Raises
     ------
     HookOff : it cannot work, and would have said nothing.
     """
+
+    whole = True
 
     def __init__(self, config: Path, say: Callable[[str], Any] = print):
         self.say, self.folder = say, _tensors_folder(config)
@@ -91,19 +95,19 @@ class SmdebugHook(Observer):
         self._hook.has_default_configuration = lambda: True  # else an error inside a layer's hook would end the training
         self._dead = False
 
-    def start(self, network: torch.nn.Module, facts: dict[str, Any]) -> None:
-        for module in network.modules():
+    def start(self, config: TrainConfig, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: tuple[int, int]) -> None:
+        for module in model.modules():
             if isinstance(module, torch.nn.ReLU):
                 module.inplace = False  # smdebug looks after the layer has run: in place, its "input" would be its output
-        self._tell(lambda: self._hook.register_module(network))
+        self._tell(lambda: self._hook.register_module(model))
 
-    def mode(self, mode: str) -> None:
-        self._tell(lambda: self._hook.set_mode(self._modes[mode]))
+    def phase(self, name: str) -> None:
+        self._tell(lambda: self._hook.set_mode(self._modes[{"train": TRAIN, "eval": EVAL, "test": PREDICT}[name]]))
 
     def forward(self, loss: torch.Tensor) -> None:
         self._tell(lambda: self._hook.record_tensor_value(LOSS, loss))
 
-    def finish(self) -> None:
+    def end(self, final: dict[str, float] | None) -> None:
         self._tell(lambda: self._hook.close())
         saved = sum(1 for _ in self.folder.glob("index/*/*.json"))
         if not saved and not self._dead:

@@ -13,8 +13,9 @@ import torchvision
 from torch.nn import functional
 
 from opml.core import hook
+from opml.core.config import TrainConfig
 from opml.core.judge import Judge, parameters
-from opml.core.observe import Observer, steps
+from opml.core.observer import Observer, steps
 from opml.core.recorder import Recorder
 
 EPOCH = 20  # steps between two passes of validation, for the rules
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         for run in (bare, watched):
             run.stretch(length)  # the first steps of a process are slow
         times = [_pair(bare, watched, length, number % 2 == 1) for number in range(pairs)]
-        watched.observer.finish()
+        watched.observer.end(None)
     ratios = [seen / unseen for unseen, seen in times]
     without = statistics.median(unseen for unseen, _ in times) / length
     print(json.dumps({"ratios": ratios, "ms_per_step_without": 1000 * without}))
@@ -63,8 +64,8 @@ class _Run:
         self.network = torchvision.models.resnet18(num_classes=10).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)
         self.observer = observer
-        observer.start(self.network, {"workers": 0})
-        observer.mode("TRAIN")
+        observer.start(TrainConfig(), self.network, self.optimizer, (EPOCH, 2))
+        observer.phase("train")
 
     def stretch(self, length: int) -> float:
         """Train for some steps; seconds."""

@@ -19,11 +19,14 @@ from typing import Any
 import torch
 
 from opml.core import dist, statistics, system
-from opml.core.observe import Observer
+from opml.core.config import TrainConfig
+from opml.core.observer import Observer
+from opml.core.progress import say
 from opml.core.records import EVAL, TRAIN, Record, Summary
 from opml.core.sources import RECORD_FILE, take_line
 
 LOSS = "CrossEntropyLoss_output_0"  # smdebug's name of the loss that the training loop computes
+GRADIENT = "gradient/ResNet_"  # its names of gradients begin with the class of the network, of which ``model`` may be the tail
 INTERVAL = 10  # steps of training between two looks at gradients and activations
 ACTIVITY = 10  # every tenth of these looks counts each neuron's activity, too: 4000 numbers, for a ResNet-18
 SECONDS = 1.0  # between two samples of the system
@@ -58,19 +61,19 @@ class Recorder(Observer):
         self._samples: list[tuple] = []
         self._rows: list[list] = []
         self._summaries: dict[str, Summary] = {}
-        self._looking, self._after_eval, self._next_check = False, False, CHECK
+        self._looking, self._after_eval, self._over, self._next_check = False, False, False, CHECK
         self._lock, self._watch, self._file, self._hooks = threading.Lock(), None, None, []
 
-    def start(self, network: torch.nn.Module, facts: dict[str, Any]) -> None:
-        self._network, self._cuda = network, next(network.parameters()).is_cuda
-        self._prefix = f"gradient/{type(network).__name__}_"
+    def start(self, config: TrainConfig, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: tuple[int, int]) -> None:
+        self._model, self._cuda = model, next(model.parameters()).is_cuda
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = (self.folder / RECORD_FILE).open("w")  # a record of another run would be mixed up with this one's
-        instance = os.environ.get("SM_CURRENT_HOST", "algo-1")
-        self._put([{"facts": {"instance": instance, "cores": system.cores(), "interval": self.interval, **facts}}])
-        relus = [(name, module) for name, module in network.named_modules() if isinstance(module, torch.nn.ReLU)]
+        instance, threads = os.environ.get("SM_CURRENT_HOST", "algo-1"), config.workers or system.cores()
+        facts = {"instance": instance, "cores": system.cores(), "loaders": threads, "batch_size": config.batch_size}
+        self._put([{"facts": {**facts, "device": "gpu" if self._cuda else "cpu", "price_per_hour": config.price_per_hour}}])
+        relus = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.ReLU)]
         self._hooks = [module.register_forward_pre_hook(self._listener(name)) for name, module in relus]
         if self.seconds:
             self._watch = system.Watch(self.seconds, self._sampled)
@@ -92,14 +95,17 @@ class Recorder(Observer):
         with self._lock:
             self._samples += [(round(timestamp, 3), *sample) for sample in samples]
 
-    def mode(self, mode: str) -> None:
-        self._after_eval = self._mode == EVAL and mode == TRAIN
-        self._mode = mode
+    def phase(self, name: str) -> None:
+        self._over = name == "test"  # the last look is no part of training
+        self._after_eval = self._mode == EVAL and name == "train"
+        self._mode = {"train": TRAIN, "eval": EVAL}.get(name, self._mode)
 
-    def begin(self) -> None:
+    def waiting(self) -> None:
         self._begun, self._last, self._parts = time.time(), time.perf_counter(), []
 
     def loaded(self) -> None:
+        if self._over:
+            return
         self._step += 1
         self._mode_steps[self._mode] += 1
         self._looking = self._mode == TRAIN and self._file is not None and self._mode_steps[TRAIN] % self.interval == 0
@@ -107,13 +113,15 @@ class Recorder(Observer):
         self._mark()
 
     def forward(self, loss: torch.Tensor) -> None:
+        if self._over:
+            return
         self._losses.append((self._step, self._mode, self._mode_steps[self._mode], loss.detach()))
         self._mark()
 
     def backward(self) -> None:
         self._mark()
         if self._looking:
-            gradients = {self._prefix + name: p.grad for name, p in self._network.named_parameters() if p.grad is not None}
+            gradients = {GRADIENT + name: p.grad for name, p in self._model.named_parameters() if p.grad is not None}
             self._summaries |= statistics.summaries(gradients)
             self._last = time.perf_counter()  # looking at them is no part of the optimizer's time
 
@@ -125,7 +133,9 @@ class Recorder(Observer):
         self._parts.append(None if self._cuda and not self._looking else round(now - self._last, 6))
         self._last = now
 
-    def end(self) -> None:
+    def after_step(self) -> None:
+        if self._over:
+            return
         self._mark()
         if self._mode == EVAL:
             self._parts[1:] = [self._parts[1], None, None]
@@ -169,10 +179,14 @@ class Recorder(Observer):
             return
         for line in lines:
             take_line(self.record, line)
-        self._file.write("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
-        self._file.flush()
+        try:
+            self._file.write("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+            self._file.flush()
+        except OSError as error:  # a full disk, mostly: training is worth more than its record
+            say(f"{self.folder / RECORD_FILE} cannot be written ({error.strerror or error}), so nothing more is recorded: free some space")
+            self._file = None
 
-    def finish(self) -> None:
+    def end(self, final: dict[str, float] | None) -> None:
         for hook in self._hooks:
             hook.remove()
         if self._watch:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from opml.core import data, dist, features, images, loop, metrics, model, trunk
+from opml.core import data, dist, features, images, loop, metrics, model, trunk, watch
 from opml.core.batches import GlobalBatches, Photos, Pick, shares
 from opml.core.config import BadConfig, TrainConfig
 from opml.core.inputs import Pictures
@@ -36,12 +36,13 @@ def fit(config: TrainConfig, observer: Observer | None = None) -> dict[str, floa
     ------
     BadConfig : a setting, the data, the weights or the output folders cannot be worked with.
     """
-    observer, final = observer or Observer(), None
+    final = None
     folder = data.check_folder(config.data, config.skip_unreadable)
     network, source = model.build(config, len(folder.classes))
     model.check_space(config.model_dir, "model_dir", model.state_bytes(network))
     model.check_space(config.output_dir, "output_dir", 0)
     dist.join()
+    observer = observer or watch.observers(config)
     try:
         final = Job(config, folder, network, source, observer).run()
     finally:
@@ -78,11 +79,11 @@ class Job:
             self.learner = loop.Learner(
                 self.tail, self.config, self.config.epochs * len(batches), together, self._trained_in(), self.observer
             )
-            self.observer.start(self.config, self.tail, self.learner.optimizer)
+            self.observer.start(self.config, self.tail, self.learner.optimizer, (len(batches), len(list(self._looks("valid")))))
             self.begun = self.progress.seconds()
             for epoch in range(1, self.config.epochs + 1):
                 self._epoch(epoch, batches)
-                if self._is_over(epoch):
+                if self._is_over(epoch) or self.observer.stop:
                     break
             return self._finish()
 
@@ -94,6 +95,10 @@ class Job:
             return Pictures(self.photos, self.device, workers=self.config.workers)
         body, self.tail = trunk.cut(self.network, self.freeze)
         body.requires_grad_(False)
+        if self.observer.whole:
+            self.tail = self.network
+            say(f"all of the network runs in each step ({self.freeze} frozen): smdebug's hook sees only what runs through it")
+            return Pictures(self.photos, self.device, workers=self.config.workers)
         precision = self.config.precision
         if precision == "auto":
             precision = dist.from_main(trunk.fastest_precision(self.device) if dist.is_main() else None)
@@ -121,6 +126,8 @@ class Job:
     def _trained_in(self) -> torch.dtype:
         """The precision of the trained part: on a GPU the mixed one, on a CPU float32 unless bfloat16 was asked for."""
         asked = self.config.precision
+        if self.observer.whole:
+            return torch.float32  # smdebug cannot save bfloat16
         if asked == "auto":
             asked = trunk.fastest_precision(self.device) if self.device.type == "cuda" else "float32"
         return trunk.DTYPES[asked if self.freeze != "backbone" else "float32"]
@@ -206,7 +213,7 @@ class Job:
         self.tail.load_state_dict(self.best["state"])
         # Printed again because a tuner takes the last value of the log, and the model that is saved is this one.
         say(f"best epoch {row['epoch']}: {_lines(row, metrics.VALID_LOSS, metrics.VALID_ACCURACY)}")
-        test_loss, test_accuracy = dist.from_main(self.learner.look(self._share("test")))
+        test_loss, test_accuracy = dist.from_main(self.learner.look(self._share("test"), "test"))
         final = {m.name: row[m.name] for m in (metrics.TRAIN_LOSS, metrics.VALID_LOSS, metrics.VALID_ACCURACY)}
         final |= {metrics.TEST_LOSS.name: test_loss, metrics.TEST_ACCURACY.name: test_accuracy}
         say(_lines(final, metrics.TEST_LOSS, metrics.TEST_ACCURACY))
