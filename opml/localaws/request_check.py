@@ -8,7 +8,7 @@ from moto.core.model import OperationModel
 from moto.core.parse import PROTOCOL_PARSERS
 from moto.core.request import determine_request_protocol
 from moto.core.routing import NotFound, get_service_router
-from moto.core.utils import get_service_model
+from moto.core.utils import camelcase_to_underscores, get_service_model
 
 from opml.localaws.constraints import violations
 
@@ -38,7 +38,7 @@ def refusal(response, service: str) -> tuple[str, str] | None:
 
 
 def broken(response) -> list[str]:
-    """A sentence for each broken constraint. A request that no model describes is the service's own business."""
+    """A sentence for each broken constraint. What no model describes, or nobody answers (501), is the service's own business."""
     try:
         (operation, in_path), parameters = _operation(response), {}
         protocol = determine_request_protocol(operation.service_model, response.normalized_request.content_type)
@@ -46,9 +46,9 @@ def broken(response) -> list[str]:
             parameters = PROTOCOL_PARSERS[protocol](operation).parse(_parts(response, operation, in_path))
     except (OperationNotFoundError, NotFound, NotImplementedError, ValueError):
         return []  # ValueError: a body that cannot be read, of which the service complains in its own words
-    if (response.boto3_service_name, operation.name) in MODEL_IS_OFF:
+    if (response.boto3_service_name, operation.name) in MODEL_IS_OFF or not parameters:
         return []
-    return violations(operation.input_shape, parameters) if parameters else []
+    return violations(operation.input_shape, parameters) if _is_answered(response, operation) else []
 
 
 def _operation(response) -> tuple[OperationModel, dict[str, str]]:
@@ -58,6 +58,10 @@ def _operation(response) -> tuple[OperationModel, dict[str, str]]:
     if str(model.protocol).startswith("rest"):
         return get_service_router(service).match(response.normalized_request)
     return model.operation_model(response._get_action()), {}
+
+
+def _is_answered(response, operation: OperationModel) -> bool:
+    return response.boto3_service_name == "s3" or hasattr(response, camelcase_to_underscores(operation.name))  # S3 finds its own way
 
 
 def _parts(response, operation: OperationModel, in_path: dict[str, str]) -> dict:

@@ -37,8 +37,8 @@ def judged(service, operation, value):
         ("lambda", "CreateFunction", {"MemorySize": 64},
          "Value '64' at 'memorySize' failed to satisfy constraint: Member must have value greater than or equal to 128"),
         ("lambda", "CreateFunction", {"VpcConfig": {"SubnetIds": ["subnet-1"] * 17}},
-         f"Value '[{', '.join(['subnet-1'] * 17)}]' at 'vpcConfig.subnetIds' failed to satisfy constraint: Member must have length less than "
-         "or equal to 16"),
+         f"Value '[{', '.join(['subnet-1'] * 17)}]' at 'vpcConfig.subnetIds' failed to satisfy constraint: Member must have length less "
+         "than or equal to 16"),
         ("iam", "CreateRole", {"RoleName": "x" * 65},
          f"Value '{'x' * 65}' at 'roleName' failed to satisfy constraint: Member must have length less than or equal to 64"),
     ],
