@@ -32,6 +32,7 @@ SPARE = {
     "iam:UpdateAssumeRolePolicy": "a role that an interrupted run left is brought up to date",
     "iam:RemoveRoleFromInstanceProfile": "teardown of a role that an instance had",
     "iam:ListPolicyTags": "teardown after an interruption of notebook 04",
+    "cloudwatch:GetMetricStatistics": "the SDK's training_job_analytics reads a job's metrics",
     "s3:CreateBucket": "the first connection to an account makes SageMaker's default bucket",
     "s3:AbortMultipartUpload": "boto3 gives up the upload of a large file",
     "ec2:TerminateInstances": "teardown of an instance that trains",
@@ -201,7 +202,10 @@ def _reading(site: Site) -> list[dict]:
     """What lists, and what the review reads of every role; nothing here changes anything."""
     roles = ["iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies"]
     kinds = ["TrainingJobs", "HyperParameterTuningJobs", "Models", "EndpointConfigs", "Endpoints"]
-    others = ["iam:ListRoles", "iam:ListPolicies", "lambda:ListFunctions", "lambda:GetAccountSettings", "ec2:DescribeInstances"]
+    others = [
+        "iam:ListRoles", "iam:ListPolicies", "lambda:ListFunctions", "lambda:GetAccountSettings", "ec2:DescribeInstances",
+        "cloudwatch:GetMetricStatistics",
+    ]  # fmt: skip
     return [
         allow("ReviewRoles", roles, [site.iam("role/*")]),
         allow("ReviewPolicies", ["iam:GetPolicy", "iam:GetPolicyVersion"], [site.iam("policy/*"), "arn:aws:iam::aws:policy/*"]),
