@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -75,14 +75,14 @@ class LocalAws:
         Raises
         ------
         LocalAwsError
-            It would be, but the session that these credentials are of is over.
+            It would be, but the session that these credentials are of is over, and nobody else knows the server.
         """
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             return self.client("sts").get_caller_identity()["Account"] == self.account
         except (BotoCoreError, ClientError, OSError) as error:
-            if getattr(error, "response", {}).get("Error", {}).get("Code") == "ExpiredToken":
+            if not self.pid and getattr(error, "response", {}).get("Error", {}).get("Code") == "ExpiredToken":
                 raise LocalAwsError(
                     f"the session at the local AWS {self.endpoint_url} is over after 12 hours: restart the notebook's kernel, or the shell"
                 ) from None
@@ -247,13 +247,13 @@ def _from_environment() -> LocalAws | None:
     if not (is_loopback(endpoint) and role and bucket and "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env):
         return None
     registered = _from_state_file()
+    keys = {
+        "access_key_id": env["AWS_ACCESS_KEY_ID"], "secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
+        "session_token": env.get("AWS_SESSION_TOKEN", ""), "role_arn": role, "bucket": bucket,
+    }  # fmt: skip
     if registered is not None and registered.endpoint_url == endpoint:
-        return registered
-    return LocalAws(
-        endpoint_url=endpoint, access_key_id=env["AWS_ACCESS_KEY_ID"], secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region=env.get("AWS_DEFAULT_REGION", ""), account=ACCOUNT, role_arn=role, bucket=bucket,
-        session_token=env.get("AWS_SESSION_TOKEN", ""),
-    )  # fmt: skip
+        return replace(registered, **keys)
+    return LocalAws(endpoint_url=endpoint, region=env.get("AWS_DEFAULT_REGION", ""), account=ACCOUNT, **keys)
 
 
 def is_loopback(endpoint_url: str) -> bool:

@@ -39,6 +39,14 @@ def test_to_connect_again_makes_nothing_new_and_stays_the_operator(aws, local_aw
     assert local_aws.client("iam").get_role(RoleName="OpmlOperator")["Role"]["RoleId"] == before
 
 
+def test_credentials_that_are_not_the_owners_are_used_as_they_are(aws, people, monkeypatch):
+    person = people.user()
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", person.keys[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", person.keys[1])
+    assert gate.connect("local", run_id="tests").client("sts").get_caller_identity()["Arn"] == person.arn
+
+
 def test_the_function_may_not_invoke_another_endpoint(people, function_role):
     function = people.session(function_role)
     resource = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/opml-another"
