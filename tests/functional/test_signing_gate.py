@@ -92,8 +92,8 @@ def test_clients_can_read_the_refusal_of_every_kind_of_service(local_aws, servic
 
 
 def test_a_presigned_url_opens_its_object_and_no_other(send, jobs, aws):
-    jobs.put("photos/a dog ü.jpg", b"jpeg")
-    url = aws.client("s3").generate_presigned_url("get_object", Params={"Bucket": aws.bucket, "Key": "photos/a dog ü.jpg"})
+    jobs.put("opml/photos/a dog ü.jpg", b"jpeg")
+    url = aws.client("s3").generate_presigned_url("get_object", Params={"Bucket": aws.bucket, "Key": "opml/photos/a dog ü.jpg"})
     path = url.split("/", 3)[3]
     assert send("GET", f"/{path}")[:2] == (200, "jpeg")
     assert send("GET", f"/{path}".replace("photos", "secrets"))[0] == 403

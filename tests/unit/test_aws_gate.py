@@ -1,9 +1,12 @@
 """What opml.aws decides before any request."""
 
+from dataclasses import replace
+
 import pytest
+from botocore.exceptions import ClientError
 
 from opml import aws
-from opml.errors import BadInput
+from opml.errors import BadInput, LocalAwsError
 from opml.localaws import client
 from opml.localaws.lifecycle import LocalAws
 
@@ -49,6 +52,25 @@ def test_settings_that_would_lead_elsewhere_are_taken_away():
     assert not {"AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL_S3"} & set(environ)
     assert environ["AWS_ENDPOINT_URL"] == LOCAL.endpoint_url and environ["PATH"] == "p"
     assert environ["no_proxy"] == environ["NO_PROXY"] == "corp,127.0.0.1,localhost"
+
+
+def test_a_session_of_the_local_aws_that_is_over_is_one_sentence_unless_the_server_is_registered(monkeypatch):
+    class Sts:
+        def get_caller_identity(self):
+            raise ClientError({"Error": {"Code": "ExpiredToken"}}, "GetCallerIdentity")
+
+    monkeypatch.setattr(LocalAws, "client", lambda self, service: Sts())
+    with pytest.raises(LocalAwsError, match="over after 12 hours: restart the notebook's kernel"):
+        LOCAL.answers()
+    assert replace(LOCAL, pid=1).answers() is False  # the state file has the owner's credentials
+
+
+def test_a_session_token_goes_into_the_environment_and_none_takes_it_away():
+    environ = {}
+    client.apply(replace(LOCAL, session_token="t"), environ)
+    assert environ["AWS_SESSION_TOKEN"] == "t"
+    client.apply(LOCAL, environ)
+    assert "AWS_SESSION_TOKEN" not in environ
 
 
 def test_the_secret_is_not_in_the_text_of_a_connection():
