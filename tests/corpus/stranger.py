@@ -98,7 +98,7 @@ class Stranger:
 
     def shell(self, line: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:
         """Run a shell line after ``eval "$(python -m opml local env)"``, in HOME."""
-        line = f'eval "$("{sys.executable}" -m opml local env)" && {line}'
+        line = f'eval "$(cd "{ROOT}" && "{sys.executable}" -m opml local env)" && {line}'
         env, home = {**self.environment, **environment}, self.environment["HOME"]
         return subprocess.run(["bash", "-c", line], cwd=home, env=env, capture_output=True, text=True, timeout=timeout)
 

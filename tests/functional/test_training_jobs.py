@@ -213,3 +213,16 @@ def test_jobs_are_filtered_sorted_and_paged(jobs, finished):
     assert [entry["TrainingJobName"] for entry in rest["TrainingJobSummaries"]] == ["Listed-c"]
     newest = jobs.sagemaker.list_training_jobs(NameContains="Listed", SortBy="CreationTime", SortOrder="Descending")
     assert [entry["TrainingJobName"] for entry in newest["TrainingJobSummaries"]] == names[::-1]
+
+
+def test_the_log_can_be_followed_as_the_command_line_does(jobs):
+    """``aws logs tail --follow`` (version 2) asks for all streams at once, again and again from the last event's time, and goes by ids."""
+    name = jobs.start("print('first', flush=True)\n" + SLEEP)
+    jobs.wait_for_line(name, "asleep")
+    ask = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": f"{name}/", "interleaved": True}
+    seen = [event for page in jobs.logs.get_paginator("filter_log_events").paginate(**ask, startTime=0) for event in page["events"]]
+    assert [event["message"] for event in seen][-2:] == ["first", "asleep"]
+    again = jobs.logs.filter_log_events(**ask, startTime=seen[-1]["timestamp"])["events"]
+    assert {event["eventId"] for event in again} <= {event["eventId"] for event in seen}
+    jobs.sagemaker.stop_training_job(TrainingJobName=name)
+    jobs.wait(name)
