@@ -48,7 +48,8 @@ def trust_policy() -> dict:
 
 
 def execution_policy(bucket: str) -> dict:
-    """What training, tuning and hosting need of one bucket, of their own logs and metrics, and of AWS's images; nothing else."""
+    """What training, tuning and hosting need of one bucket, of their own logs and metrics, and of AWS's images; rules may stop jobs."""
+    trainings = f"arn:aws:sagemaker:{settings.region}:{settings.account}:training-job/*"
     logs = f"arn:aws:logs:{settings.region}:{settings.account}:log-group:/aws/sagemaker/*"
     images = [f"arn:aws:ecr:{settings.region}:*:repository/{name}" for name in ("pytorch-training", "pytorch-inference")]
     namespaces = {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*", "AWS/SageMaker"]}}
@@ -61,6 +62,8 @@ def execution_policy(bucket: str) -> dict:
             _allow("Logs", ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"], logs),
             {**_allow("Metrics", ["cloudwatch:PutMetricData"], "*"), "Condition": namespaces},
             _allow("EcrLogin", ["ecr:GetAuthorizationToken"], "*"),  # this action knows no resources
+            _allow("RulesFindJobs", ["sagemaker:ListTrainingJobs"], "*"),  # nor does this; both are for Debugger's action StopTraining
+            _allow("RulesStopJobs", ["sagemaker:StopTrainingJob"], trainings),
             _allow("PullAwsImages", ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"], images),
         ],
     }

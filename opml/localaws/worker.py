@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opml.localaws import containers, contract, mounts, procs, requirements, state
+from opml.localaws import containers, contract, debugger_files, mounts, procs, requirements, state
 from opml.localaws.settings import settings
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Worker:
         code = instance.base / "code"
         self._log.write([*containers.log_lines(image), *contract.log_lines(instance), *requirements.log_lines(code)])
         extra = contract.job_environment(instance, region=settings.region, arn=job.fake.arn, endpoint_url=settings.endpoint_url, port=port)
+        extra |= debugger_files.environment(job.request, mounts.root(instance.base))
         asked = {**containers.environment(image), **(job.request.get("Environment") or {})}
         wanted = {**extra, **contract.sm_environment(instance), **asked, **credentials}
         self.process = procs.spawn(mounts.wrap(instance.base, self.command), env=procs.clean_env(**wanted), cwd=code)

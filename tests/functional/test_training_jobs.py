@@ -197,13 +197,6 @@ def test_the_script_works_as_its_role(jobs, local_aws):
     assert f"arn:aws:sts::123456789012:assumed-role/{role}/SageMaker" in jobs.log(job["TrainingJobName"])["algo-1"]
 
 
-def test_configured_rules_are_shown_as_not_evaluated(jobs):
-    rules = [{"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluatorImage": "rules:1"}]
-    job = jobs.run("pass", DebugRuleConfigurations=rules, ProfilerRuleConfigurations=rules)
-    for status in (*job["DebugRuleEvaluationStatuses"], *job["ProfilerRuleEvaluationStatuses"]):
-        assert status["RuleEvaluationStatus"] == "Stopped" and "does not evaluate" in status["StatusDetails"]
-
-
 def test_jobs_are_filtered_sorted_and_paged(jobs, finished):
     names = [jobs.run("pass", name=f"Listed-{letter}")["TrainingJobName"] for letter in "bac"]
     wanted = {"NameContains": "listed", "StatusEquals": "Completed", "SortBy": "Name", "SortOrder": "Ascending"}
