@@ -17,7 +17,7 @@ RUN = 'eval "$("$0" -m opml local env)" && cd "$1" && exec "$0" -m papermill --n
 
 
 def needs(notebook: Path) -> set[str]:
-    """What a notebook asks for in its first line, ``# needs: aws, debugger``."""
+    """What a notebook asks for in its first line, ``# needs: aws, bokeh``."""
     first = notebook.read_text().splitlines()[0]
     return set(first.removeprefix("# needs:").replace(",", " ").split()) if first.startswith("# needs:") else set()
 
