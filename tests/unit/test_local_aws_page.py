@@ -30,7 +30,8 @@ SERVICES = ("sagemaker", "sagemaker-runtime", "lambda", "application-autoscaling
 NO_OPERATIONS = {
     "Host", "File", "FastFile", "Random", "Bayesian", "Grid", "Hyperband", "Event", "Starting", "Stopped", "Creating", "InService",
     "Updating", "Failed", "NoIssuesFound", "S3Prefix", "BillableTimeInSeconds", "DeploymentConfig", "ModelError", "TargetModel",
-    "OverheadLatency", "PassRole", "Autotune", "Environment",
+    "OverheadLatency", "PassRole", "Autotune", "Environment", "Completed", "DisableProfiler", "Error", "NotApplicable", "ProfilerConfig",
+    "ProfilerReport", "StopTraining",
 }  # fmt: skip
 
 

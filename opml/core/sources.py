@@ -1,0 +1,102 @@
+"""Where records come from: tensors that smdebug saved, lines that our recorder wrote, files of SageMaker's profiler.
+
+Each source is read again and again while its folder grows: ``update()`` reads only what is new, and never waits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from opml.core.records import Record, Summary
+
+END_OF_JOB = "training_job_end.ts"  # smdebug, or SageMaker in its place, writes it when nothing more will come
+REDUCTION = re.compile(r"smdebug/reductions/(?P<what>\w+)/(?P<name>.+)$")
+
+
+class SmdebugSource:
+    """The folder into which smdebug's hook saves tensors (facts of its layout: index, events, collections)."""
+
+    def __init__(self, folder: str | Path, record: Record | None = None):
+        self.folder, self.record = Path(folder), record or Record()
+        self._read: set[str] = set()
+
+    def update(self) -> Record:
+        """Add what was saved since the last call; values are read from the event files when a rule asks for them."""
+        ended = (self.folder / END_OF_JOB).exists()  # asked first: what was written before it is then seen below
+        self._collections()
+        for file in sorted(self.folder.glob("index/*/*.json"), key=lambda file: file.name):
+            if file.name not in self._read and self._index(file):
+                self._read.add(file.name)
+        self.record.finished, self.record.now = ended, time.time()
+        return self.record
+
+    def _collections(self) -> None:
+        for file in sorted(self.folder.glob("collections/*/*_collections.json")):
+            for name, collection in _json(file).get("collections", {}).items():
+                for member in collection.get("tensor_names", []):
+                    self.record.collect(name, member)
+
+    def _index(self, file: Path) -> bool:
+        """Read one step's index; False where it or its event file is not complete yet."""
+        content = _json(file)
+        events = self.folder / content.get("meta", {}).get("event_file_name", "missing")
+        if not content or not events.is_file():
+            return False
+        step = int(file.name.split("_")[0])
+        mode, mode_step = content["meta"]["mode"], int(content["meta"]["mode_step"])
+        self.record.times.setdefault(step, file.stat().st_mtime)
+        reduced: dict[str, dict[str, float]] = {}
+        for entry in content.get("tensor_payload", []):
+            read = partial(_read_tensor, events, int(entry["start_idx"]), int(entry["length"]))
+            name, what = _reduction(entry["tensorname"])
+            if what:
+                reduced.setdefault(name, {})[what] = float(read().reshape(()))
+            elif not self.record.has(name, step):  # the first worker's counts
+                self.record.add(name, mode, step, read, mode_step)
+        for name, values in reduced.items():
+            if not self.record.has(name, step):
+                self.record.add(name, mode, step, _summary(values), mode_step)
+        return True
+
+
+def read_smdebug(folder: str | Path) -> Record:
+    """All that smdebug saved in ``folder``; an empty record if nothing was."""
+    return SmdebugSource(folder).update()
+
+
+def _json(file: Path) -> dict:
+    """The content of a file that another process may be writing at this moment; empty if it is not whole."""
+    try:
+        return json.loads(file.read_text())
+    except ValueError:
+        return {}
+
+
+def _read_tensor(events: Path, start: int, length: int) -> np.ndarray:
+    os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # its first import otherwise prints a line to standard output
+    from smdebug.core.tfrecord.tensor_reader import TensorReader
+
+    with events.open("rb") as file:
+        file.seek(start)
+        return next(iter(TensorReader(file.read(length)).read_tensors()))[2]
+
+
+def _reduction(name: str) -> tuple[str, str | None]:
+    """smdebug's name of a reduction, ``smdebug/reductions/abs_mean/NAME``, taken apart; any other name as it is."""
+    found = REDUCTION.search(name)
+    return (found["name"], found["what"]) if found else (name, None)
+
+
+def _summary(values: dict[str, float]) -> Summary:
+    """What smdebug reduced a tensor to, where the job saved no raw tensors; a variance becomes a standard deviation."""
+    if "variance" in values:
+        values.setdefault("std", math.sqrt(values["variance"]))
+    return Summary(**{what: value for what, value in values.items() if what in ("mean", "std", "min", "max", "abs_mean", "l2")})
