@@ -1,14 +1,15 @@
-"""What an account has before anybody works in it: the default SageMaker execution role and the default bucket."""
+"""What an account has before anybody works in it: the default execution role and bucket of SageMaker, a notebook instance's role."""
 
 import json
 
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
-from opml.localaws import state
+from opml.localaws import sdk, state
 from opml.localaws.settings import settings
 
 SERVICE = "sagemaker.amazonaws.com"
+NOTEBOOK_POLICIES = ("AmazonSageMakerFullAccess", "AmazonS3FullAccess")  # the second for buckets without "sagemaker" in their name
 
 
 def furnish() -> None:
@@ -24,6 +25,18 @@ def furnish() -> None:
     )  # fmt: skip
     iam.put_role_policy(role.name, "opml-sagemaker-execution", json.dumps(execution_policy(settings.bucket)))
     settings.role_arn = role.arn
+    _make_notebook_role(iam)
+
+
+def _make_notebook_role(iam) -> None:
+    """The role that notebooks written for an instance get from the SDK: as wide as those that people make in the console."""
+    role = iam.create_role(
+        role_name=sdk.NOTEBOOK_ROLE, assume_role_policy_document=json.dumps(trust_policy()), path="/service-role/",
+        permissions_boundary=None, description="Role of a notebook instance, for notebooks of other people", tags=[],
+        max_session_duration="3600",
+    )  # fmt: skip
+    for policy in NOTEBOOK_POLICIES:
+        iam.attach_role_policy(f"arn:aws:iam::aws:policy/{policy}", role.name)
 
 
 def trust_policy() -> dict:

@@ -80,8 +80,7 @@ class TrainingMixin:
 
     def describe_training_job(self) -> ActionResult:
         """Describe a training job, never between two statuses."""
-        job = training.JOBS.get(self._get_param("TrainingJobName"))
-        return super().describe_training_job() if job is None else ActionResult(job.describe())
+        return ActionResult(_known(training.JOBS, self._get_param("TrainingJobName")).describe())
 
     def stop_training_job(self) -> EmptyResult:
         """Ask a training job to end."""

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from opml import aws
 from opml.errors import BadInput, LocalAwsError
-from opml.localaws import client
+from opml.localaws import client, sdk
 from opml.localaws.lifecycle import LocalAws
 
 LOCAL = LocalAws("http://127.0.0.1:1", "AKIA", "secret", "us-east-1", "123456789012", "arn:role", "the-bucket")
@@ -80,7 +80,7 @@ def test_the_secret_is_not_in_the_text_of_a_connection():
 def test_a_scaled_clock_runs_faster_and_is_otherwise_time():
     import time
 
-    clock = client.scaled_clock(1000.0)
+    clock = sdk.scaled_clock(1000.0)
     before = clock.time()
     clock.sleep(5)  # 5 ms
     assert clock.time() - before >= 5 and clock.gmtime is time.gmtime
