@@ -126,6 +126,30 @@ def describe() -> str:
     return f"{together} on {device().type}{threads}{unused}"
 
 
+def instances() -> int:
+    """How many instances the job was given, whether or not they work together."""
+    return max(1, len(json.loads(os.environ.get("SM_HOSTS", "[]"))))
+
+
+def gather_dealt(parts: list[torch.Tensor], groups: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """All groups in their order, on all ranks; rank r of N brought the groups r::N as ``parts``, each of ``shape``.
+
+    Returns
+    -------
+    Tensor [groups * shape[0], *shape[1:]].
+    """
+    if world() == 1:
+        return torch.cat(parts)
+    slots = -(-groups // world())
+    mine = torch.zeros(slots, *shape)
+    for slot, part in enumerate(parts):
+        mine[slot] = part
+    mine = mine.to(device())
+    dealt = [torch.empty_like(mine) for _ in range(world())]
+    distributed.all_gather(dealt, mine)
+    return torch.stack(dealt, dim=1).flatten(0, 2)[: groups * shape[0]].cpu()
+
+
 def total(*numbers: float) -> list[float]:
     """Sums over all processes, in double precision."""
     sums = torch.tensor(numbers, dtype=torch.float64, device=device())
