@@ -130,11 +130,11 @@ class _Parser(argparse.ArgumentParser):
         stop(f"{message} (--help lists all flags)" if "argument" in message else message, prog=self.prog)
 
 
-def stop(sentence: str, prog: str | None = None) -> NoReturn:
-    """End the program because of what its user gave it: one sentence, where SageMaker looks for it too, and exit code 2."""
+def stop(sentence: str, prog: str | None = None, exit_code: int = 2) -> NoReturn:
+    """End the program because of what its user gave it (exit code 2): one sentence, where SageMaker looks for it too."""
     report_failure(sentence)
     print(f"{prog or Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(exit_code)
 
 
 def report_failure(text: str) -> None:

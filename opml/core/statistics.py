@@ -16,30 +16,32 @@ def summaries(tensors: dict[str, torch.Tensor]) -> dict[str, Summary]:
     if not tensors:
         return {}
     with torch.no_grad():
-        flat = [_flat(tensor) for tensor in tensors.values()]
-        sums = torch.stack([_sums(each) for each in flat]).double().tolist()
-    return {name: _summary(each, *of_it) for name, each, of_it in zip(tensors, flat, sums, strict=True)}
+        # Floats of 32 bits at least: sums of smaller ones overflow.
+        wide = [each.detach() if each.dtype in (torch.float32, torch.float64) else each.detach().float() for each in tensors.values()]
+        sums = torch.stack([_sums(each) for each in wide]).double().tolist()
+    return {name: _summary(each, *of_it) for name, each, of_it in zip(tensors, wide, sums, strict=True)}
 
 
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    """All elements in one row, in memory order if that is another (channels last): no copy. Floats of 32 bits at least."""
-    tensor = tensor.detach()
-    tensor = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+def _sample(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements that ``records.sample`` takes, whatever the memory layout is (channels last, mostly), without copying the tensor."""
+    stride = -(-tensor.numel() // SAMPLE)
     if tensor.is_contiguous():
-        return tensor.view(-1)
-    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return tensor.permute(0, 2, 3, 1).reshape(-1)
-    return tensor.reshape(-1)
+        return tensor.view(-1)[::stride]
+    index, places = torch.arange(0, tensor.numel(), stride, device=tensor.device), []
+    for size in reversed(tensor.shape):
+        places.append(index % size)
+        index = index // size
+    return tensor[tuple(reversed(places))]
 
 
-def _sums(flat: torch.Tensor) -> torch.Tensor:
+def _sums(tensor: torch.Tensor) -> torch.Tensor:
     """Mean, sum of absolute values, root of the sum of squares, 5th and 95th percentile, smallest, largest, number of zeros."""
-    ordered = flat[:: -(-flat.numel() // SAMPLE)].sort().values
+    ordered = _sample(tensor).sort().values
     last = ordered.numel() - 1
     marks = [_between(ordered, 0.05 * last), _between(ordered, 0.95 * last), ordered[0], ordered[-1]]
-    zeros = (ordered == 0).sum().to(flat.dtype)
-    norms = [torch.linalg.vector_norm(flat, 1), torch.linalg.vector_norm(flat, 2)]
-    return torch.stack([flat.mean(), *norms, *marks, zeros])
+    zeros = (ordered == 0).sum().to(tensor.dtype)
+    norms = [torch.linalg.vector_norm(tensor, 1), torch.linalg.vector_norm(tensor, 2)]
+    return torch.stack([tensor.mean(), *norms, *marks, zeros])
 
 
 def _between(ordered: torch.Tensor, place: float) -> torch.Tensor:
@@ -49,11 +51,11 @@ def _between(ordered: torch.Tensor, place: float) -> torch.Tensor:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def _summary(flat: torch.Tensor, mean, absolute, l2, p5, p95, low, high, zeros) -> Summary:
-    size = flat.numel()
+def _summary(tensor: torch.Tensor, mean, absolute, l2, p5, p95, low, high, zeros) -> Summary:
+    size = tensor.numel()
     whole, finite = size <= SAMPLE, absolute - absolute == 0
-    nan = 0 if finite else int(flat.isnan().sum())
-    inf = 0 if finite else int(flat.isinf().sum())
+    nan = 0 if finite else int(tensor.isnan().sum())
+    inf = 0 if finite else int(tensor.isinf().sum())
     return Summary(
         mean=mean, std=max(0.0, l2 * l2 / size - mean * mean) ** 0.5, abs_mean=absolute / size, l2=l2, p5=p5, p95=p95,
         min=low if whole else None, max=high if whole else None, zeros=size if absolute == 0 else int(zeros) if whole else None,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 860, 64, 110, 14, 44  # pixels; the space on the right is for the lines' names
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 860, 92, 100, 14, 44  # pixels; the space on the right is for the lines' names
 MOST = 300  # points of a line: more cannot be told apart at this width
 
 
@@ -141,7 +141,7 @@ def histogram(values: Sequence[float], limit: float, x_label: str, height: int =
             colour = "c2" if left >= limit else "c1"
             size = f'x="{x:.1f}" y="{top:.1f}" width="{max(frame.x(right) - x - 1, 1):.1f}" height="{frame.bottom - top:.1f}"'
             body.append(f'<rect class="bar {colour}" {size}><title>{count} steps from {left:.4g} to {right:.4g}</title></rect>')
-    shown = sorted({0, 1, int(counts.max() // 10), int(counts.max())})
+    shown = sorted({0, int(counts.max() // 10), int(counts.max())})
     axes = frame.axes(x_label, "steps (root scale)", {math.sqrt(count): str(count) for count in shown})
     if edges[0] < limit < edges[-1]:
         place = frame.x(limit)
@@ -161,7 +161,7 @@ def stacked(rows: Sequence[tuple[str, dict[str, float]]], colours: dict[str, int
             wide = amount / whole * (WIDTH - LEFT - RIGHT)
             tip = f"<title>{part}: {amount:.3g} {unit}, {100 * amount / whole:.1f} %</title>"
             body.append(f'<rect class="bar c{colours[part]}" x="{x:.1f}" y="{top}" width="{wide:.1f}" height="28">{tip}</rect>')
-            if wide > 60:
+            if wide > 90:
                 body.append(f'<text class="inside" x="{x + 6:.1f}" y="{top + 18}">{escape(part)} {100 * amount / whole:.0f} %</text>')
             x += wide
         body.append(f'<text class="name" x="{WIDTH - RIGHT + 8}" y="{top + 18}">{whole:.3g} {unit}</text>')

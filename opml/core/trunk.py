@@ -41,10 +41,11 @@ class Trunk:
         self.shape = output_shape(trunk, numbers["image_size"])  # of the features of one image
         self.network = fold(trunk).to(device, self.dtype, memory_format=torch.channels_last)
 
-    @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        inputs = images.to_input(pixels.to(self.device, non_blocking=True), self.numbers)
-        return self.network(inputs.to(self.dtype)).float()
+        with torch.inference_mode():
+            inputs = images.to_input(pixels.to(self.device, non_blocking=True), self.numbers)
+            features = self.network(inputs.to(self.dtype)).float()
+        return features.clone()  # a tensor of inference mode could not be learned from
 
 
 def output_shape(trunk: nn.Module, side: int) -> tuple[int, ...]:
@@ -59,7 +60,7 @@ def fold(trunk: nn.Module) -> nn.Module:
     """A copy in evaluation mode with each batch norm folded into its convolution; equal to about 1e-6 of the largest value."""
     folded = copy.deepcopy(trunk).eval().requires_grad_(False)
     for parent in list(folded.modules()):
-        before = None
+        before, last = None, ""
         for name, child in list(parent.named_children()):  # in a ResNet each batch norm follows its convolution, by name too
             if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
                 setattr(parent, last, fuse_conv_bn_eval(before, child))

@@ -46,7 +46,7 @@ def test_the_model_that_is_saved_is_the_one_with_the_smallest_validation_loss(se
     saved, folder = model.load(settings.model_dir), data.check_folder(settings.data)
     photos = {"valid": batches.Photos(folder.files["valid"], images.preprocessing(32))}
     looks = inputs.Pictures(photos, torch.device("cpu")).batches("valid", batches.shares(6, 4))
-    loss, accuracy = train.evaluate(saved.model, looks, torch.device("cpu"))
+    loss, accuracy = loop.evaluate(saved.model, looks, torch.device("cpu"))
     assert loss == pytest.approx(trained["validation:loss"], abs=1e-5) and accuracy == trained["validation:accuracy"]
 
 
@@ -69,7 +69,7 @@ class Constant(nn.Module):
 def test_metrics_are_sums_over_samples_divided_once():
     # 5 samples in batches of 4 and 1: a mean of batch means would weigh the last sample fourfold, floor division would say 0.
     samples = [(torch.zeros(3, 2, 2), label, 1.0) for label in (0, 0, 0, 1, 1)]
-    loss, accuracy = train.evaluate(Constant(), DataLoader(samples, batch_size=4), torch.device("cpu"))
+    loss, accuracy = loop.evaluate(Constant(), DataLoader(samples, batch_size=4), torch.device("cpu"))
     right, wrong = -torch.tensor([0.5, 0.0]).log_softmax(0).double()
     assert accuracy == 0.6
     assert loss == pytest.approx((3 * right + 2 * wrong).item() / 5, abs=1e-7)
