@@ -82,7 +82,7 @@ def test_intervals_longer_than_the_job_are_no_silent_empty_trial(data, tmp_path)
     config = hook.write_configuration(tmp_path)
     content = json.loads(config.read_text())
     for collection in content["CollectionConfigurations"]:
-        collection["CollectionParameters"] = {"include_regex": "relu_input$|^gradient|Loss", "save_steps": "400"}
+        collection["CollectionParameters"] = {"include_regex": "relu_input$|^gradient|Loss", "save_interval": "500", "start_step": "400"}
     config.write_text(json.dumps(content))
     (said,) = train(data, tmp_path, config=config)
     assert said.startswith("smdebug saved nothing in") and "save intervals" in said
