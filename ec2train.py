@@ -34,6 +34,11 @@ FEATURES = "once"  # or each_epoch
 VIEWS = 1  # of each training image: 1 is the middle, all more are random parts
 PRECISION = "auto"  # measured; float32 or bfloat16
 
+# Who watches.
+RECORD = True  # losses, gradients and times are recorded, and judged by rules
+RECORD_INTERVAL = 10  # steps between two looks at gradients
+ON_FINDING = "warn"  # or stop
+
 # The machine and the job.
 WORKERS = 0  # threads that decode; 0: one for each core
 CHECKPOINT_DIR = "auto"  # a folder, to resume from after an interruption; auto: none but in a SageMaker job

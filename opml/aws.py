@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,12 @@ from opml.errors import BadInput
 if TYPE_CHECKING:
     import sagemaker
 
+    from opml.localaws.lifecycle import LocalAws
+
 PROJECT = "opml"
 NAME_LENGTH = 63  # characters that SageMaker allows in a name
 TARGETS = ("local", "aws")
+BOUNDARY = "OPML_BOUNDARY_ARN"  # environment variable: the permissions boundary that roles must have
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Aws:
     role_arn: str  # the execution role that jobs and endpoints get
     bucket: str
     run_id: str
+    boundary_arn: str = ""  # the permissions boundary of the roles that are made here; none if empty
     _clients: dict = field(default_factory=dict, repr=False, compare=False)
 
     def client(self, name: str, **options):
@@ -90,13 +94,18 @@ def connect(target: str = "local", run_id: str = "first") -> Aws:
     """
     if target not in TARGETS:
         raise BadInput(f"unknown target {target!r}: choose one of {', '.join(TARGETS)}")
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", run_id):
-        raise BadInput(f"run_id must be 1 to 20 lower-case letters, digits and inner hyphens, not {run_id!r}")
-    _hush()
+    check_run_id(run_id)
+    hush()
     return _local(run_id) if target == "local" else _account(run_id)
 
 
-def _hush() -> None:
+def check_run_id(run_id: str) -> None:
+    """Raise ``BadInput`` for what cannot name a run."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", run_id):
+        raise BadInput(f"run_id must be 1 to 20 lower-case letters, digits and inner hyphens, not {run_id!r}")
+
+
+def hush() -> None:
     """Keep out of the log what is no news: where settings were looked for, and that a job which has not run has no model."""
     for chatty in ("sagemaker.config", "sagemaker.telemetry", "botocore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -149,10 +158,27 @@ def _local(run_id: str) -> Aws:
     from opml.localaws import client, lifecycle
 
     local = lifecycle.find_or_start()
+    if local.caller().endswith(":root"):
+        local = _as_operator(local)
     client.apply(local)
     boto3.setup_default_session()  # one made before would keep the credentials that it read then
     client.tune_sdk(local)
-    return Aws("local", local.region, local.account, local.role_arn, local.bucket, run_id)
+    return Aws("local", local.region, local.account, local.role_arn, local.bucket, run_id, os.environ.get(BOUNDARY, ""))
+
+
+def _as_operator(local: "LocalAws") -> "LocalAws":
+    """From the account's owner to a session of the operator, with our execution role. Children of this process inherit both."""
+    from opml import principals
+    from opml.operators import Site
+
+    site = Site(local.region, local.account, local.bucket)
+    principals.set_up(local.client("iam"), site)
+    keys = principals.operator_session(local.client("sts"), site)
+    os.environ[BOUNDARY] = site.boundary_arn
+    return replace(
+        local, access_key_id=keys["AccessKeyId"], secret_access_key=keys["SecretAccessKey"], session_token=keys["SessionToken"],
+        role_arn=site.execution_role_arn,
+    )  # fmt: skip
 
 
 def _account(run_id: str) -> Aws:
@@ -163,7 +189,7 @@ def _account(run_id: str) -> Aws:
     if endpoint:
         raise BadInput(
             f"AWS_ENDPOINT_URL is {endpoint}, so target 'aws' would not reach AWS. In a new shell, or after: unset AWS_ENDPOINT_URL"
-            " AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY OPML_ROLE_ARN OPML_BUCKET"
+            " AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN OPML_ROLE_ARN OPML_BOUNDARY_ARN OPML_BUCKET"
         )
     region = boto3.Session().region_name
     if not region:
@@ -173,7 +199,7 @@ def _account(run_id: str) -> Aws:
         bucket = os.environ.get("OPML_BUCKET") or _default_bucket(region, account)
     except (BotoCoreError, ClientError) as error:
         raise BadInput(f"AWS does not accept the credentials of this environment: {error}. Try: aws sts get-caller-identity") from error
-    return Aws("aws", region, account, _execution_role(), bucket, run_id)
+    return Aws("aws", region, account, _execution_role(), bucket, run_id, os.environ.get(BOUNDARY, ""))
 
 
 def _execution_role() -> str:

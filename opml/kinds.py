@@ -60,7 +60,9 @@ def stem(aws: Aws) -> str:
 
 
 def _mine(aws: Aws, name: str, read_tags: Callable[[], list | dict]) -> bool:
-    """Whether a thing is of this run: its tag decides, without a tag its name."""
+    """Whether a thing is of this run: its tag decides, without a tag its name. What is not called ``opml-...`` is not even asked."""
+    if not name.startswith("opml-"):
+        return False
     tags = read_tags()
     tags = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
     return tags["opml:run_id"] == aws.run_id if "opml:run_id" in tags else name.startswith(stem(aws))
@@ -182,9 +184,7 @@ def _functions(aws: Aws) -> Iterator[Resource]:
     client = aws.client("lambda")
     for item in _pages(client, "list_functions", "Functions"):
         arn = item["FunctionArn"]
-        if item["FunctionName"].startswith("opml-") and _mine(
-            aws, item["FunctionName"], lambda arn=arn: client.list_tags(Resource=arn).get("Tags", {})
-        ):
+        if _mine(aws, item["FunctionName"], lambda arn=arn: client.list_tags(Resource=arn).get("Tags", {})):
             yield Resource("function", item["FunctionName"], "per call")
 
 
@@ -215,7 +215,7 @@ def _roles(aws: Aws) -> Iterator[Resource]:
     iam = aws.client("iam")
     for item in _pages(iam, "list_roles", "Roles"):
         name = item["RoleName"]
-        if name.startswith("opml-") and _mine(aws, name, lambda name=name: iam.list_role_tags(RoleName=name)["Tags"]):
+        if _mine(aws, name, lambda name=name: iam.list_role_tags(RoleName=name)["Tags"]):
             yield Resource("IAM role", name)
 
 
@@ -223,9 +223,7 @@ def _policies(aws: Aws) -> Iterator[Resource]:
     iam = aws.client("iam")
     for item in _pages(iam, "list_policies", "Policies", Scope="Local"):
         arn = item["Arn"]
-        if item["PolicyName"].startswith("opml-") and _mine(
-            aws, item["PolicyName"], lambda arn=arn: iam.list_policy_tags(PolicyArn=arn)["Tags"]
-        ):
+        if _mine(aws, item["PolicyName"], lambda arn=arn: iam.list_policy_tags(PolicyArn=arn)["Tags"]):
             yield Resource("IAM policy", item["PolicyName"], FREE, arn)
 
 

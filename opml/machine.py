@@ -3,7 +3,19 @@
 import os
 
 # No AWS_*, no SM_*: a script must not see real keys, nor notice that it does not run in its container or on EC2.
-NEEDED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TORCH_HOME", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE", "OMP_NUM_THREADS")
+NEEDED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TORCH_HOME",
+    "XDG_CACHE_HOME",
+    "LD_LIBRARY_PATH",
+    "VIRTUAL_ENV",
+    "SSL_CERT_FILE",
+    "OMP_NUM_THREADS",
+)
 
 
 def environment(*also: str) -> dict[str, str]:

@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from opml.aws import Aws
+
+class Place(Protocol):
+    """What a policy names: an ``opml.aws.Aws``, whose prefix is one run's, or an ``opml.operators.Site``, whose prefix is the project's."""
+
+    region: str
+    account: str
+    bucket: str
+
+    def uri(self, *parts: str) -> str:
+        """``s3://<bucket>/<prefix>/<part>/...``."""
+        ...
+
+
+class Account(Place, Protocol):
+    """A connection that makes and deletes roles: an ``opml.aws.Aws``."""
+
+    boundary_arn: str
+    tags: list[dict[str, str]]
+
+    def client(self, name: str, **options):
+        """A boto3 client."""
+        ...
 
 
 def policy_document(*statements: dict) -> dict:
@@ -19,7 +39,7 @@ def allow(sid: str, actions: list[str], resources: list[str], **extra) -> dict:
     return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources, **extra}
 
 
-def endpoint_arn(aws: Aws, endpoint_name: str) -> str:
+def endpoint_arn(aws: Place, endpoint_name: str) -> str:
     """The ARN of an endpoint; SageMaker writes its name in lower case there."""
     return f"arn:aws:sagemaker:{aws.region}:{aws.account}:endpoint/{endpoint_name.lower()}"
 
@@ -40,7 +60,7 @@ def trust_policy(service: str, account: str) -> dict:
     return policy_document(statement)
 
 
-def lambda_policy(aws: Aws, endpoint_name: str, function_name: str) -> dict:
+def lambda_policy(aws: Place, endpoint_name: str, function_name: str) -> dict:
     """What the function needs and no more: call this endpoint, write its own log streams.
 
     The log group is made beforehand with a retention, so the function may not create groups.
@@ -52,8 +72,8 @@ def lambda_policy(aws: Aws, endpoint_name: str, function_name: str) -> dict:
     )
 
 
-def training_policy(aws: Aws, images: tuple[str, ...] = ()) -> dict:
-    """What a SageMaker role needs to train, tune and serve this run: its folder in the bucket, its logs, its images.
+def training_policy(aws: Place, images: tuple[str, ...] = ()) -> dict:
+    """What a SageMaker role needs to train, tune and serve a run, or all of a site: its prefix in the bucket, its logs, its images.
 
     Parameters
     ----------
@@ -81,7 +101,7 @@ def training_policy(aws: Aws, images: tuple[str, ...] = ()) -> dict:
     return policy_document(*statements)
 
 
-def instance_policy(aws: Aws) -> dict:
+def instance_policy(aws: Place) -> dict:
     """What an EC2 training instance needs: read this run's code and data, write its models and log. It ends itself by shutting down."""
     run = f"arn:aws:s3:::{aws.uri().removeprefix('s3://').rstrip('/')}"
     prefix = run.removeprefix(f"arn:aws:s3:::{aws.bucket}/")
@@ -99,8 +119,10 @@ def _repository_arn(image: str) -> str:
     return f"arn:aws:ecr:{region}:{account}:repository/{repository.partition(':')[0]}"
 
 
-def ensure_role(aws: Aws, name: str, trust: dict, policy: dict) -> str:
+def ensure_role(aws: Account, name: str, trust: dict, policy: dict) -> str:
     """Make a tagged role with one inline policy, or bring the one of that name up to date.
+
+    Where the account sets a permissions boundary (``aws.boundary_arn``), the role gets it: an operator may make no role without.
 
     Returns
     -------
@@ -108,8 +130,9 @@ def ensure_role(aws: Aws, name: str, trust: dict, policy: dict) -> str:
         The role's ARN.
     """
     iam = aws.client("iam")
+    boundary = {"PermissionsBoundary": aws.boundary_arn} if aws.boundary_arn else {}
     try:
-        role = iam.create_role(RoleName=name, Path="/", AssumeRolePolicyDocument=json.dumps(trust), Tags=aws.tags)
+        role = iam.create_role(RoleName=name, Path="/", AssumeRolePolicyDocument=json.dumps(trust), Tags=aws.tags, **boundary)
     except iam.exceptions.EntityAlreadyExistsException:
         iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
         role = iam.get_role(RoleName=name)
@@ -118,7 +141,7 @@ def ensure_role(aws: Aws, name: str, trust: dict, policy: dict) -> str:
     return role["Role"]["Arn"]
 
 
-def delete_role(aws: Aws, name: str) -> None:
+def delete_role(aws: Account, name: str) -> None:
     """Take everything from a role that holds it, then delete it."""
     iam = aws.client("iam")
     for policy in _listed(iam, "list_attached_role_policies", "AttachedPolicies", name):

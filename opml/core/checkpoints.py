@@ -20,7 +20,7 @@ COPIES = 4  # a checkpoint holds the weights, Adam's two averages of each, and t
 # ``--freeze auto`` came to are compared by themselves.
 MAY_DIFFER = frozenset(
     ("data", "model_dir", "output_dir", "checkpoint_dir", "checkpoint_every", "weights", "freeze", "workers", "skip_unreadable", "join")
-    + ("require_distributed", "price_per_hour")
+    + ("require_distributed", "price_per_hour", "record", "record_interval")
 )
 
 

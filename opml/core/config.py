@@ -54,6 +54,10 @@ class TrainConfig:
     features: str = _setting("once", "the frozen part's output is computed once, or in each_epoch", choices=("once", "each_epoch"))
     views: int = _setting(1, "views of each training image where a part is frozen: 1 is the middle, all more are random parts")
     precision: str = _setting("auto", "auto (measured), float32 or bfloat16", choices=("auto", "float32", "bfloat16"))
+    # Who watches.
+    record: bool = _setting(True, "losses, gradients and times are recorded, and judged by rules (True or False)")
+    record_interval: int = _setting(10, "steps between two looks at gradients and activations")
+    on_finding: str = _setting("warn", "what follows when a rule finds an issue: warn, or stop training", choices=("warn", "stop"))
     # The machine and the job.
     workers: int = _setting(0, "threads that decode; 0: one for each core")
     checkpoint_dir: str = _setting("auto", "checkpoints are written to and resumed from this folder; auto: SageMaker's; none")
@@ -67,7 +71,7 @@ class TrainConfig:
         for f in dataclasses.fields(self):
             if f.type is int and not isinstance(getattr(self, f.name), Integral):
                 raise BadConfig(f"{f.name} must be a whole number, not {getattr(self, f.name)!r}")
-        for name in ("image_size", "epochs", "batch_size", "views"):
+        for name in ("image_size", "epochs", "batch_size", "views", "record_interval"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.image_size > MAX_IMAGE_SIZE:

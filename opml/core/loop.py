@@ -9,7 +9,7 @@ from torch.nn import functional
 from opml.core import dist
 from opml.core.batches import Batch
 from opml.core.config import TrainConfig
-from opml.core.observer import Observer
+from opml.core.observer import Observer, steps
 
 RISE = {"cosine": 0.1, "onecycle": 0.3, "constant": 0.0}  # part of the steps in which the step size rises: Adam's first estimates are poor
 
@@ -41,18 +41,19 @@ class Learner:
 
     def learn(self, batch: Batch) -> torch.Tensor:
         """One step; returns the sum of the losses of the samples that count."""
-        self.observer.before_step(self.step)
         weights = batch.weights.to(self.device, torch.float32)
         losses = self.forward(self.wrapped, batch)
         loss = (losses * weights).sum()  # the mean over the global batch: see batches.GlobalBatches
+        counted = losses.detach()[weights > 0]
+        self.observer.forward(counted.mean())
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self.observer.backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
-        self.observer.after_step(self.step, loss.detach())
         self.step += 1
-        return losses.detach()[weights > 0].double().sum()
+        return counted.double().sum()
 
     def epoch(
         self, batches: Iterable[Batch], report: Callable[[int], None], loss: float = 0.0, count: int = 0,
@@ -68,8 +69,11 @@ class Learner:
         """
         self.observer.phase("train")
         self.model.train()
+        for module in self.model.modules():  # a frozen layer keeps its batch-norm statistics, too
+            if isinstance(module, torch.nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
         loss = torch.tensor(loss, dtype=torch.float64, device=self.device)
-        for batch in batches:
+        for batch in steps(batches, self.observer, until_stopped=True):
             loss += self.learn(batch)
             count += int((batch.weights > 0).sum())
             report(count * dist.world() if self.together else count)
@@ -77,26 +81,32 @@ class Learner:
         total, everything = self._total(loss.item(), count)
         return total / everything, int(everything)
 
-    def look(self, batches: Iterable[Batch]) -> tuple[float, float]:
+    def look(self, batches: Iterable[Batch], phase: str = "eval") -> tuple[float, float]:
         """Loss and accuracy, exact, on batches of which each process has its share, or each has all."""
-        self.observer.phase("eval")
-        return evaluate(self.model, batches, self.device, self._total)
+        self.observer.phase(phase)
+        return evaluate(self.model, batches, self.device, self._total, self.observer)
 
     def _total(self, *numbers: float) -> list[float]:
         return dist.total(*numbers) if self.together else list(numbers)
 
 
 def evaluate(
-    model: torch.nn.Module, batches: Iterable[Batch], device: torch.device, total: Callable[..., list[float]] = dist.total
+    model: torch.nn.Module,
+    batches: Iterable[Batch],
+    device: torch.device,
+    total: Callable[..., list[float]] = dist.total,
+    observer: Observer | None = None,
 ) -> tuple[float, float]:
     """Loss and accuracy, exact: sums over the samples of all processes, divided once."""
     model.eval()
-    loss, right, count = 0.0, 0, 0
+    observer, loss, right, count = observer or Observer(), 0.0, 0, 0
     with torch.inference_mode():
-        for inputs, labels, _ in batches:
+        for inputs, labels, _ in steps(batches, observer):
             labels = labels.to(device)
             scores = model(inputs.to(device)).float()
-            loss += functional.cross_entropy(scores, labels, reduction="none").double().sum().item()
+            losses = functional.cross_entropy(scores, labels, reduction="none")
+            observer.forward(losses.mean())
+            loss += losses.double().sum().item()
             right += int((scores.argmax(dim=1) == labels).sum())
             count += len(labels)
     loss, right, count = total(loss, right, count)

@@ -39,14 +39,26 @@ def views(config: TrainConfig) -> int:
 
 
 def inputs(
-    config: TrainConfig, network: torch.nn.Module, freeze: str, photos: dict[str, Photos], device: torch.device, progress: Progress
+    config: TrainConfig,
+    network: torch.nn.Module,
+    freeze: str,
+    photos: dict[str, Photos],
+    device: torch.device,
+    progress: Progress,
+    whole: bool = False,
 ) -> tuple[features.Features | Pictures, torch.nn.Module]:
-    """What the trained part sees, and the trained part: features computed once, or pictures in each epoch; the log says which, and why."""
+    """What the trained part sees, and the trained part: features computed once, or pictures in each epoch; the log says which, and why.
+
+    ``whole``: an observer (smdebug's hook) sees only what runs through the network, so all of it must run in each step.
+    """
     if freeze == "none":
         say("pictures go through the whole network in each epoch: nothing is frozen, so nothing can be computed once")
         return Pictures(photos, device, workers=config.workers), network.to(memory_format=torch.channels_last)
     body, tail = trunk.cut(network, freeze)
     body.requires_grad_(False)
+    if whole:
+        say(f"pictures go through the whole network in each epoch, though {freeze} is frozen: smdebug's hook sees nothing else")
+        return Pictures(photos, device, workers=config.workers), network.to(memory_format=torch.channels_last)
     tail.to(memory_format=torch.channels_last)  # convolutions are faster in this layout
     frozen = trunk.Trunk(body, images.preprocessing(config.image_size), device, frozen_in(config, freeze, device))
     if why := _why_not_once(config, frozen, photos):

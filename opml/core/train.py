@@ -6,14 +6,15 @@ import json
 import math
 import os
 import platform
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import torchvision
 
-from opml.core import data, dist, features, images, loop, metrics, model, plan, trunk
-from opml.core.batches import GlobalBatches, Photos, shares
+from opml.core import data, dist, features, images, loop, metrics, model, plan, trunk, watch
+from opml.core.batches import GlobalBatches, Photos, Pick, shares
 from opml.core.config import BadConfig, TrainConfig
 from opml.core.keeper import Keeper, Position
 from opml.core.observer import Observer
@@ -36,8 +37,9 @@ def fit(config: TrainConfig, observer: Observer | None = None) -> dict[str, floa
     dist.Lost : another process of the job is gone.
     Stopped : SIGTERM came; a checkpoint is written, if they are asked for, and the best model so far.
     """
-    observer, final = observer or Observer(), None
+    final = None
     dist.join(config.join)
+    observer = observer or watch.observers(config)
     try:
         final = _prepare(config, observer).run()
     except Stopped:  # the others were asked, too
@@ -97,7 +99,7 @@ class Job:
         self.keeper = Keeper(config, self.freeze, self.network, self.source, self.folder)
         precision = self.keeper.kept["precision"] if self.keeper.kept else plan.frozen_in(config, self.freeze, self.device)
         known = config.replace(precision=precision)
-        self.inputs, self.tail = plan.inputs(known, self.network, self.freeze, self.photos, self.device, self.progress)
+        self.inputs, self.tail = plan.inputs(known, self.network, self.freeze, self.photos, self.device, self.progress, self.observer.whole)
         # A head alone is so small that sharing its batches would cost more than it saves: each process computes on all of them.
         together = not (self.freeze == "backbone" and isinstance(self.inputs, features.Features))
         self.rank, self.world = (dist.rank(), dist.world()) if together else (0, 1)
@@ -109,16 +111,20 @@ class Job:
         config = self.config
         batches = self.order = GlobalBatches(len(self.photos["train"]), config.batch_size, config.seed, self.rank, self.world)
         dtype = plan.trained_in(config, self.freeze, self.device)
+        dtype = torch.float32 if self.observer.whole else dtype  # smdebug cannot save bfloat16
         self.learner = loop.Learner(self.tail, config, config.epochs * len(batches), together, dtype, self.observer)
         start = self.keeper.begin(self.learner, self.stopping, precision, self.progress, self._save_so_far)
         if self.keeper.kept:
             self.history, self.best = self.keeper.kept["history"], self.keeper.kept["best"]
             self.keeper.kept = None  # it is four times the weights
-        self.observer.start(config, self.tail, self.learner.optimizer)
+        self.observer.start(config, self.tail, self.learner.optimizer, (len(batches), len(list(self._picks("valid")))))
         for epoch in range(start.epoch, config.epochs + 1):
             if self._is_over(epoch - 1):
                 break
             self._epoch(start if epoch == start.epoch else Position(epoch))
+            if self.observer.stop:
+                say(f"stopped in epoch {epoch} of {config.epochs} because of a finding (--on_finding stop): the best model so far is kept")
+                break
 
     def _epoch(self, start: Position) -> None:
         """Learn, look at validation, remember the best."""
@@ -134,7 +140,8 @@ class Job:
         self._keep(dist.from_main(row))  # what rank 0 has seen counts: all must take the same decisions
         self._report(row)
         self.observer.epoch(row)
-        self.keeper.after_epoch(Position(epoch + 1), epoch == self.config.epochs, self.history, self.best)
+        last = epoch == self.config.epochs or self.observer.stop
+        self.keeper.after_epoch(Position(self.config.epochs + 1 if last else epoch + 1), last, self.history, self.best)
 
     def _steps(self, start: Position) -> tuple[float, int]:
         """The steps of an epoch that are left: (mean loss, samples) of all of it."""
@@ -173,8 +180,10 @@ class Job:
 
     def _look(self, split: str) -> tuple[float, float]:
         """Loss and accuracy on a split, each image once."""
-        picks = shares(len(self.photos[split]), max(1, self.config.batch_size // self.world), self.rank, self.world)
-        return self.learner.look(self.keeper.watched(self.inputs.batches(split, picks)))
+        return self.learner.look(self.keeper.watched(self.inputs.batches(split, self._picks(split))), "test" if split == "test" else "eval")
+
+    def _picks(self, split: str) -> Iterator[list[Pick]]:
+        return shares(len(self.photos[split]), max(1, self.config.batch_size // self.world), self.rank, self.world)
 
     def _keep(self, row: dict[str, float]) -> None:
         """Remember the weights of the epoch with the smallest validation loss; of two that are equal the first."""

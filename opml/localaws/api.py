@@ -2,13 +2,15 @@
 
 import importlib
 
+from flask import Response, request
 from moto import backends
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, BaseResponse
 from moto.sagemaker import urls
 from moto.sagemaker.responses import SageMakerResponse
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from opml.localaws import hosting_api, iam_api, iam_gate, lambda_api, metrics_api, runtime_api
+from opml.localaws import hosting_api, iam_api, iam_gate, lambda_api, metrics_api, refusals, runtime_api
 from opml.localaws.hosting_api import HostingMixin
 from opml.localaws.training_api import TrainingMixin
 
@@ -48,12 +50,24 @@ def install() -> None:
 def preparing(create_backend_app):
     """The function that makes a service's application, with what is ours put in place just before: some services are slow to import."""
 
-    def create(service: str):
+    def create(service: str | None):
+        if service is None:
+            return refusals.unknown_service
         if service in LAZY:
             importlib.import_module(f"opml.localaws.{LAZY[service]}").install()
-        return create_backend_app(service)
+        app = create_backend_app(service)
+        for error in (NotFound, MethodNotAllowed):
+            app.register_error_handler(error, _no_route)
+        return app
 
     return create
+
+
+def _no_route(error: HTTPException):
+    """No route is no such operation; what a service itself calls not found stays as it is."""
+    if request.routing_exception is None:
+        return error
+    return Response.from_app(refusals.unknown_operation, request.environ)
 
 
 def _answering_not_implemented(call_action):

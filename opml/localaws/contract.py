@@ -17,6 +17,7 @@ FRAMEWORK = "sagemaker_pytorch_container.training:main"
 FOLDERS = (
     "input/config", "input/data", "model", "output/data", "output/intermediate", "output/tensors", "output/profiler", "code",
 )  # fmt: skip
+LIBRARIES = {"distributed_dataparallel": "SMDDP library", "pytorch_ddp": "launcher of pytorchddp", "parameter_server": "parameter server"}
 NOT_FRAMEWORK = ("program", "submit_directory", "container_log_level", "job_name", "region", "s3_output")
 
 
@@ -190,4 +191,6 @@ def log_lines(instance: Instance) -> list[str]:
     values, lines = decode(instance.hyperparameters), []
     if values.get("sagemaker_mpi_enabled"):
         lines.append("local AWS: there is no MPI here; the script is started once on each instance")
+    if library := next((library for name, library in LIBRARIES.items() if values.get(f"sagemaker_{name}_enabled")), None):
+        lines.append(f"local AWS: there is no {library} here; the script is started once on each instance, without launcher")
     return lines

@@ -1,14 +1,15 @@
-"""What an account has before anybody works in it: the default SageMaker execution role and the default bucket."""
+"""What an account has before anybody works in it: the default execution role and bucket of SageMaker, a notebook instance's role."""
 
 import json
 
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
-from opml.localaws import state
+from opml.localaws import sdk, state
 from opml.localaws.settings import settings
 
 SERVICE = "sagemaker.amazonaws.com"
+NOTEBOOK_POLICIES = ("AmazonSageMakerFullAccess", "AmazonS3FullAccess")  # the second for buckets without "sagemaker" in their name
 
 
 def furnish() -> None:
@@ -24,6 +25,18 @@ def furnish() -> None:
     )  # fmt: skip
     iam.put_role_policy(role.name, "opml-sagemaker-execution", json.dumps(execution_policy(settings.bucket)))
     settings.role_arn = role.arn
+    _make_notebook_role(iam)
+
+
+def _make_notebook_role(iam) -> None:
+    """The role that notebooks written for an instance get from the SDK: as wide as those that people make in the console."""
+    role = iam.create_role(
+        role_name=sdk.NOTEBOOK_ROLE, assume_role_policy_document=json.dumps(trust_policy()), path="/service-role/",
+        permissions_boundary=None, description="Role of a notebook instance, for notebooks of other people", tags=[],
+        max_session_duration="3600",
+    )  # fmt: skip
+    for policy in NOTEBOOK_POLICIES:
+        iam.attach_role_policy(f"arn:aws:iam::aws:policy/{policy}", role.name)
 
 
 def trust_policy() -> dict:
@@ -35,7 +48,8 @@ def trust_policy() -> dict:
 
 
 def execution_policy(bucket: str) -> dict:
-    """What training, tuning and hosting need of one bucket, of their own logs and metrics, and of AWS's images; nothing else."""
+    """What training, tuning and hosting need of one bucket, of their own logs and metrics, and of AWS's images; rules may stop jobs."""
+    trainings = f"arn:aws:sagemaker:{settings.region}:{settings.account}:training-job/*"
     logs = f"arn:aws:logs:{settings.region}:{settings.account}:log-group:/aws/sagemaker/*"
     images = [f"arn:aws:ecr:{settings.region}:*:repository/{name}" for name in ("pytorch-training", "pytorch-inference")]
     namespaces = {"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*", "AWS/SageMaker"]}}
@@ -48,6 +62,8 @@ def execution_policy(bucket: str) -> dict:
             _allow("Logs", ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"], logs),
             {**_allow("Metrics", ["cloudwatch:PutMetricData"], "*"), "Condition": namespaces},
             _allow("EcrLogin", ["ecr:GetAuthorizationToken"], "*"),  # this action knows no resources
+            _allow("RulesFindJobs", ["sagemaker:ListTrainingJobs"], "*"),  # nor does this; both are for Debugger's action StopTraining
+            _allow("RulesStopJobs", ["sagemaker:StopTrainingJob"], trainings),
             _allow("PullAwsImages", ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"], images),
         ],
     }

@@ -1,4 +1,4 @@
-"""IAM's operations that moto has not: the policy simulator and "service last accessed"; and CloudTrail's LookupEvents."""
+"""IAM's operations that moto has not: the policy simulator and "service last accessed"; CloudTrail's LookupEvents; who calls, by STS."""
 
 import itertools
 import json
@@ -11,10 +11,13 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.iam import urls
 from moto.iam.responses import IamResponse
+from moto.sts import urls as sts_urls
+from moto.sts.responses import TokenResponse
 
 from opml.localaws import iam_record, iam_shared
 from opml.localaws.iam_policy import IDENTITY, Context, Grants, as_list, authorize, evaluate, naming, parse
-from opml.localaws.iam_principals import Principal, of_entity
+from opml.localaws.iam_principals import Principal, of_entity, of_key
+from opml.localaws.settings import settings
 
 PAGE = 50  # events; LookupEvents gives no more at once
 SERVICES = {
@@ -137,6 +140,15 @@ def _accessed(service: str, call: iam_record.Call | None) -> dict:
     }  # fmt: skip
 
 
+class Sts(TokenResponse):
+    """moto's STS, which knows who asks."""
+
+    def get_caller_identity(self) -> ActionResult:
+        """The owner is the account's root here; moto makes a user of them."""
+        who = of_key(self.normalized_request.environ["opml.access_key_id"])
+        return ActionResult({"UserId": who.user_id, "Account": settings.account, "Arn": who.arn})
+
+
 class CloudTrail(CloudTrailResponse):
     """moto's CloudTrail (trails are stored) with the record of what happened here."""
 
@@ -165,4 +177,5 @@ def _has(event: dict, key: str, value: str) -> bool:
 def install() -> None:
     """Put our response classes in the place of moto's; call before the first request."""
     urls.url_paths["{0}/$"] = Iam.dispatch
+    sts_urls.url_paths["{0}/$"] = Sts.dispatch
     cloudtrail_urls.url_paths["{0}/$"] = CloudTrail.dispatch

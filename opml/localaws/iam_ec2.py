@@ -54,6 +54,17 @@ def context(_operation: str, parameters: dict) -> Context:
     return keys
 
 
+def tags_of(arns: list[str]) -> Context:
+    """The tags of the one known resource that a request is about; of several, a policy would have to be asked one by one."""
+    named = [arn.rpartition("/")[2] for arn in arns if not arn.endswith("*")]
+    if len(named) != 1:
+        return {}
+    from moto.ec2.models import ec2_backends  # takes a second
+
+    tags = ec2_backends[settings.account][settings.region].tags.get(named[0], {})
+    return {f"{prefix}:resourcetag/{key.lower()}": value for key, value in tags.items() for prefix in ("aws", "ec2")}
+
+
 def tagged(parameters: dict, checks: list[tuple[str, str]]) -> list[str]:
     """The ARNs, of those that are checked, that a request to create also tags."""
     kinds = {one.get("ResourceType") for one in _specifications(parameters)}

@@ -12,10 +12,11 @@ from moto.core.responses import ActionResult, BaseResponse
 from moto.s3.exceptions import BucketAccessDeniedError, S3ClientError
 from moto.s3.models import FakeBucket
 
-from opml.localaws import iam_acting, iam_record, iam_shared
+from opml.localaws import iam_acting, iam_record, iam_shared, request_check
+from opml.localaws.iam_needs import Passed
 from opml.localaws.iam_policy import ALLOWED, EXPLICIT, Verdict, authorize, evaluate, naming
 from opml.localaws.iam_principals import Principal, of_key, role_of, trust
-from opml.localaws.iam_requests import ALWAYS, Asked, Passed, asked
+from opml.localaws.iam_requests import ALWAYS, Asked, asked
 from opml.localaws.settings import settings
 from opml.localaws.state import split_uri
 
@@ -50,12 +51,18 @@ def check(response: BaseResponse, _kind: type, resource: str = "*") -> None:
         principal = of_key(key)
     except LookupError:  # a session outlives its role
         return _raise(_unknown(told), told, resource)
-    refusal = _judge(principal, told)
+    refusal = _judge(principal, told) or _malformed(response, told)
     error, message = (refusal.code, refusal.message) if refusal else ("", "")
     arns = tuple(dict.fromkeys(arn for _, arn in told.checks))
     iam_record.add(iam_record.Call(principal, told.action, _event_name(told), arns, settings.region, key, error, message))
     if refusal is not None:
         _raise(refusal, told, resource)
+
+
+def _malformed(response: BaseResponse, told: Asked) -> Refusal | None:
+    """Who may ask must still ask for something that the API allows."""
+    found = request_check.refusal(response, told.service)
+    return Refusal(*found, 400) if found else None
 
 
 def may(key: str, actions: tuple[str, ...], arn: str, context: dict[str, str]) -> bool:

@@ -107,6 +107,8 @@ TYPES = {"lambda": "Lambda", "sagemaker": "SageMaker", "iam": "IAM", "logs": "Lo
 
 def _resource_type(arn: str) -> str:
     """``AWS::S3::Object`` and its like, from the ARN."""
+    if arn.count(":") < 5:
+        return "AWS::Unknown"  # a request may name what is no ARN
     _, _, service, _, _, rest = arn.split(":", 5)
     if service == "s3":
         return "AWS::S3::Object" if "/" in rest else "AWS::S3::Bucket"

@@ -9,22 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
 
-from opml.localaws import iam_ec2, iam_s3
+from opml.localaws import iam_ec2, iam_needs, iam_s3
 from opml.localaws.iam_policy import Context, as_list
 from opml.localaws.settings import settings
 
 PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}  # services that sign with another name than IAM's
 RENAMED = {"lambda:Invoke": "lambda:InvokeFunction", "lambda:InvokeWithResponseStream": "lambda:InvokeFunction"}
 ALWAYS = ("sts:GetCallerIdentity", "sts:GetSessionToken")  # need no permission
-
-
-@dataclass(frozen=True)
-class Passed:
-    """A role that the request hands to a service; ``source_arn`` is what the service will act for."""
-
-    role_arn: str
-    service: str
-    source_arn: str
 
 
 @dataclass
@@ -35,7 +26,7 @@ class Asked:
     operation: str
     checks: list[tuple[str, str]]
     context: Context = field(default_factory=dict)
-    passed: list[Passed] = field(default_factory=list)
+    passed: list[iam_needs.Passed] = field(default_factory=list)
     reads: list[tuple[str, str]] = field(default_factory=list)  # (role, S3 URI) that the service reads before it answers
 
     @property
@@ -62,11 +53,14 @@ def asked(response, service: str, resource: str) -> Asked:
     action = RENAMED.get(f"{service}:{operation}", f"{service}:{operation}")
     find = RESOURCES.get(service, lambda *_: ["*"])
     checks = [(action, arn) for arn in find(response, operation, parameters)]
-    told = Asked(service, operation, checks, _context(service, operation, parameters))
-    told.passed = _passed(told, parameters)
-    told.checks += _tagging(told, parameters)
+    context = _context(service, operation, parameters)
+    if service == "ec2":
+        context |= iam_ec2.tags_of([arn for _, arn in checks])
+    told = Asked(service, operation, checks, context)
+    told.passed = iam_needs.passed(service, operation, checks[0][1], parameters)
+    told.checks += iam_needs.tagging(service, operation, checks, parameters)
     if action == "sagemaker:CreateModel":
-        told.reads = _model_data(parameters)
+        told.reads = iam_needs.model_data(parameters)
     return told
 
 
@@ -225,9 +219,11 @@ def _context(service: str, operation: str, parameters: dict) -> Context:
             context[key] = _text(parameters[member])
     if service == "ec2":
         context |= iam_ec2.context(operation, parameters)
+    if service == "iam" and (boundary := iam_needs.boundary(operation, parameters)):
+        context["iam:permissionsboundary"] = boundary
     if service == "sagemaker" and (types := _instance_types(parameters)):
         context["sagemaker:instancetypes"] = types
-    for key, value in _tags(parameters):
+    for key, value in iam_needs.tags(parameters):
         context[f"aws:requesttag/{key.lower()}"] = value
         context.setdefault("aws:tagkeys", []).append(key)
     return context
@@ -239,52 +235,5 @@ def _text(value) -> str:
 
 def _instance_types(parameters: dict) -> list[str]:
     places = [parameters, parameters.get("ResourceConfig") or {}, *(parameters.get("ProductionVariants") or [])]
-    places += [definition.get("ResourceConfig") or {} for definition in _definitions(parameters)]
+    places += [definition.get("ResourceConfig") or {} for definition in iam_needs.definitions(parameters)]
     return [place["InstanceType"] for place in places if isinstance(place.get("InstanceType"), str)]
-
-
-def _definitions(parameters: dict) -> list[dict]:
-    """The training jobs inside a tuning job."""
-    return [
-        one
-        for one in [parameters.get("TrainingJobDefinition"), *as_list(parameters.get("TrainingJobDefinitions"))]
-        if isinstance(one, dict)
-    ]
-
-
-def _tags(parameters: dict) -> list[tuple[str, str]]:
-    tags = parameters.get("Tags") or parameters.get("tags") or []
-    if isinstance(tags, dict):
-        return [(key, _text(value)) for key, value in tags.items()]
-    return [(tag["Key"], tag.get("Value", "")) for tag in tags if isinstance(tag, dict) and "Key" in tag] if isinstance(tags, list) else []
-
-
-# ---- what else a request needs ---------------------------------------------------------------------------------------------------
-
-
-def _tagging(told: Asked, parameters: dict) -> list[tuple[str, str]]:
-    """To create something with tags is to tag it, too."""
-    tagging = {"sagemaker": "sagemaker:AddTags", "lambda": "lambda:TagResource", "ec2": "ec2:CreateTags"}.get(told.service)
-    creates = told.operation.startswith(("Create", "RunInstances")) and told.operation != "CreateTags"
-    if told.service == "ec2":
-        return [(tagging, arn) for arn in iam_ec2.tagged(parameters, told.checks)] if creates else []
-    return [(tagging, told.checks[0][1])] if tagging and creates and _tags(parameters) else []
-
-
-def _passed(told: Asked, parameters: dict) -> list[Passed]:
-    """The roles that the request hands to a service: each needs iam:PassRole, and must trust that service."""
-    arn = told.checks[0][1]
-    if told.service == "ec2":
-        return [Passed(role, "ec2.amazonaws.com", arn) for role in iam_ec2.roles_passed(told.operation, parameters)]
-    if told.service == "lambda" and told.operation in ("CreateFunction", "UpdateFunctionConfiguration"):
-        roles = [parameters.get("Role")]
-    elif told.service == "sagemaker" and told.operation.startswith(("Create", "Update")):
-        roles = [parameters.get("RoleArn"), parameters.get("ExecutionRoleArn"), *(one.get("RoleArn") for one in _definitions(parameters))]
-    else:
-        roles = []
-    return [Passed(role, f"{told.service}.amazonaws.com", arn) for role in dict.fromkeys(roles) if role]
-
-
-def _model_data(parameters: dict) -> list[tuple[str, str]]:
-    containers = [parameters.get("PrimaryContainer") or {}, *(parameters.get("Containers") or [])]
-    return [(parameters.get("ExecutionRoleArn", ""), one["ModelDataUrl"]) for one in containers if one.get("ModelDataUrl")]

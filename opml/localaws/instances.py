@@ -20,7 +20,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from opml.localaws import iam_acting, procs, state
+from opml.localaws import containers, iam_acting, procs, state
 from opml.localaws.settings import settings
 
 WORKER = Path(__file__).with_name("serve_worker.py")
@@ -98,8 +98,10 @@ class Instance:
             raise StartFailed(f"The working folder's path is too long for a socket: {self.folder}. Start the local AWS with a shorter one.")
         self._idle: deque[_Connection] = deque()
         self._changed = threading.Condition()
-        environment = self._lay_out(container)
+        self._tail: deque[str] = deque(maxlen=60)  # lines of output that may say why it does not start
+        environment = {**containers.environment(container.get("Image", "")), **self._lay_out(container)}
         self._log = state.LogStream(f"/aws/sagemaker/Endpoints/{endpoint}", f"{variant}/{self.id}")
+        self._log.write(containers.log_lines(container.get("Image", "")))
         self._spawn({**environment, **credentials})
 
     def _lay_out(self, container: dict) -> dict[str, str]:
@@ -135,7 +137,8 @@ class Instance:
     def _copy_log(self) -> None:
         with self.process.stdout as output:
             for line in output:
-                self._log.write([line.decode("utf-8", "replace").rstrip("\r\n")])
+                self._tail.append(line.decode("utf-8", "replace").rstrip("\r\n"))
+                self._log.write([self._tail[-1]])
 
     def wait_ready(self, seconds: float = STARTUP_SECONDS) -> None:
         """Return when the model is loaded and ``/ping`` answers 200; `StartFailed` if the process ends or ``seconds`` pass first."""
@@ -145,8 +148,15 @@ class Instance:
                 return
         raise StartFailed(
             f"The primary container for production variant {self.variant} did not pass the ping health check. "
-            "Please check CloudWatch logs for this endpoint."
+            "Please check CloudWatch logs for this endpoint." + self._hint()
         )
+
+    def _hint(self) -> str:
+        """What the log says that only this machine can cure."""
+        if self.process.poll() is not None:
+            self._pump.join(1.0)  # the last lines
+        hint = containers.missing_weights(self._tail)
+        return f" {hint}" if hint else ""
 
     def _ping(self) -> bool:
         try:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -37,6 +37,7 @@ class LocalAws:
     account: str
     role_arn: str
     bucket: str
+    session_token: str = field(default="", repr=False)  # of temporary credentials
     server_id: str = ""
     pid: int = 0  # 0: known from the environment only
     reaper_pid: int = 0
@@ -46,7 +47,8 @@ class LocalAws:
 
     def env(self) -> dict[str, str]:
         """What any AWS client needs to talk to this server, plus the account's default role and bucket."""
-        return {
+        token = {"AWS_SESSION_TOKEN": self.session_token} if self.session_token else {}
+        return token | {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
@@ -58,22 +60,37 @@ class LocalAws:
         }
 
     def client(self, service: str):
-        """A boto3 client with the owner's credentials, whatever the environment says; does not retry."""
+        """A boto3 client with these credentials, whatever the environment says; does not retry."""
         import boto3
         from botocore.config import Config
 
         config = Config(connect_timeout=2, retries={"total_max_attempts": 1}, proxies={})
         keys = {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
+        keys |= {"aws_session_token": self.session_token} if self.session_token else {}
         return boto3.Session(region_name=self.region, **keys).client(service, endpoint_url=self.endpoint_url, config=config)
 
     def answers(self) -> bool:
-        """Whether a signed ``sts:GetCallerIdentity`` is answered as this account."""
+        """Whether a signed ``sts:GetCallerIdentity`` is answered as this account.
+
+        Raises
+        ------
+        LocalAwsError
+            It would be, but the session that these credentials are of is over, and nobody else knows the server.
+        """
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             return self.client("sts").get_caller_identity()["Account"] == self.account
-        except (BotoCoreError, ClientError, OSError):
+        except (BotoCoreError, ClientError, OSError) as error:
+            if not self.pid and getattr(error, "response", {}).get("Error", {}).get("Code") == "ExpiredToken":
+                raise LocalAwsError(
+                    f"the session at the local AWS {self.endpoint_url} is over after 12 hours: restart the notebook's kernel, or the shell"
+                ) from None
             return False  # nobody, or somebody else, listens there
+
+    def caller(self) -> str:
+        """The ARN of the principal that these credentials are of."""
+        return self.client("sts").get_caller_identity()["Arn"]
 
     def is_alive(self) -> bool:
         """Whether the server's process is the one that wrote this down (its number may have been given to another since)."""
@@ -230,12 +247,13 @@ def _from_environment() -> LocalAws | None:
     if not (is_loopback(endpoint) and role and bucket and "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env):
         return None
     registered = _from_state_file()
+    keys = {
+        "access_key_id": env["AWS_ACCESS_KEY_ID"], "secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
+        "session_token": env.get("AWS_SESSION_TOKEN", ""), "role_arn": role, "bucket": bucket,
+    }  # fmt: skip
     if registered is not None and registered.endpoint_url == endpoint:
-        return registered
-    return LocalAws(
-        endpoint_url=endpoint, access_key_id=env["AWS_ACCESS_KEY_ID"], secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region=env.get("AWS_DEFAULT_REGION", ""), account=ACCOUNT, role_arn=role, bucket=bucket,
-    )  # fmt: skip
+        return replace(registered, **keys)
+    return LocalAws(endpoint_url=endpoint, region=env.get("AWS_DEFAULT_REGION", ""), account=ACCOUNT, **keys)
 
 
 def is_loopback(endpoint_url: str) -> bool:

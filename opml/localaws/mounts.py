@@ -27,6 +27,11 @@ def wrap(base: Path, command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(base), *command] if is_available() else list(command)
 
 
+def root(base: Path) -> str:
+    """What a job's script sees as ``/opt/ml``: that path where it can be had, else the folder itself."""
+    return ROOT if is_available() else str(base)
+
+
 @functools.cache
 def is_available() -> bool:
     """Whether this machine lets us give a process an ``/opt/ml`` of its own; tried once."""

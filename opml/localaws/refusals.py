@@ -29,6 +29,7 @@ REFUSALS = {
         "The provided 'x-amz-content-sha256' header does not match what was computed.",
     ),
     "forbidden": ("AccessDeniedException", "AccessDenied", "AccessDenied", "Access Denied"),
+    "not here": ("NotImplementedException", "NotImplemented", "NotImplemented", "The local AWS does not have this."),
 }  # fmt: skip
 
 
@@ -43,12 +44,28 @@ class Refused(Exception):
 
 
 def respond(refusal: Refused, environ: dict, start_response) -> list[bytes]:
-    """Answer 403 in the asked service's format, after taking in what is left of a small body."""
+    """Answer 403 (501 for what is not here) in the asked service's format, after taking in what is left of a small body."""
+    status = HTTPStatus.NOT_IMPLEMENTED if refusal.kind == "not here" else HTTPStatus.FORBIDDEN
     _drain(environ)
     code, content_type, body = _format(refusal, environ)
     headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("x-amzn-ErrorType", code), ("Connection", "close")]
-    start_response(f"403 {HTTPStatus.FORBIDDEN.phrase}", headers)
+    start_response(f"{status.value} {status.phrase}", headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def unknown_service(environ: dict, start_response) -> list[bytes]:
+    """The application of all services that moto does not know: 501, which clients do not repeat, and can read."""
+    service = environ.get("opml.service", "")
+    return respond(Refused("not here", f"The local AWS does not have the service {service}.", service), environ, start_response)
+
+
+def unknown_operation(environ: dict, start_response) -> list[bytes]:
+    """The same for an operation, known by method and path, of a service that moto does know."""
+    asked = f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '')}"
+    service = environ.get("opml.service", "")
+    return respond(
+        Refused("not here", f"The local AWS does not have this operation of {service}: {asked}", service), environ, start_response
+    )
 
 
 def _drain(environ: dict) -> None:

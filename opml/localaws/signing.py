@@ -21,6 +21,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 
+from opml.localaws import presigned
 from opml.localaws.refusals import Refused, respond
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -93,6 +94,8 @@ class Gate:
         _check_host(environ.get("HTTP_HOST", ""), self.port)
         if self.is_public(environ.get("PATH_INFO", "")):
             return None
+        if presigned.is_presigned(environ) and not environ.get("PATH_INFO", "").startswith(FORBIDDEN_PATHS):
+            return Claim(presigned.check(environ, self.find_key, self.clock()), "", "", "s3", (), "", "", None, None)
         claim = read_claim(environ)
         if environ.get("PATH_INFO", "").startswith(FORBIDDEN_PATHS):
             raise Refused("forbidden", "This path is not part of AWS.", claim.service)
@@ -149,8 +152,6 @@ def read_claim(environ: dict) -> Claim:
     query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
     if "X-Amz-Signature" in query:
         return _claim_of_query({name: values[0] for name, values in query.items()})
-    if "AWSAccessKeyId" in query:  # signature version 2: boto3's default for presigned URLs of S3
-        raise Refused("missing", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.", "s3")
     raise Refused("missing")
 
 

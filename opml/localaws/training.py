@@ -10,12 +10,14 @@ import tempfile
 import threading
 import time
 import traceback
+from datetime import datetime
 from pathlib import Path
 
 from moto.sagemaker.models import FakeTrainingJob
 
-from opml.localaws import channels, checkpoints, contract, mounts, procs, spot, state
+from opml.localaws import channels, checkpoints, contract, debugger_files, mounts, procs, spot, state
 from opml.localaws.channels import JobFault
+from opml.localaws.debugger import Debugger
 from opml.localaws.iam_acting import acting_as
 from opml.localaws.settings import settings
 from opml.localaws.slots import SLOTS
@@ -25,7 +27,6 @@ DAY = 24 * 3600.0
 STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL; AWS gives 120
 FAIL_GRACE = 1.0  # the other instances of a job of which one has failed
 TERMINAL = ("Completed", "Failed", "Stopped")
-RULES_NOT_EVALUATED = "The local AWS stores rule configurations but does not evaluate rules yet."
 
 MESSAGES = {
     "Starting": "Preparing the instances for training",
@@ -60,6 +61,7 @@ class Job:
         self._history: dict[str, list[float]] = {}
         self.number, self._spot = int(time.time()), spot.Spot(request)  # the number is the end of the log streams' names
         _show_as_started(fake, request)
+        self.debugger = Debugger(self)
         self._transition("Starting")
         JOBS[fake.training_job_name] = self
         threading.Thread(target=self._run, daemon=True, name=f"job {fake.training_job_name}").start()
@@ -99,12 +101,12 @@ class Job:
             transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": MESSAGES[secondary]})
             self.fake.secondary_status, self.fake.last_modified_time = secondary, now
 
-    def _finish(self, secondary: str, reason: str | None = None) -> None:
+    def _finish(self, secondary: str, reason: str | None, ended: datetime) -> None:
         fake = self.fake
         with self.lock:
             if reason is not None:
                 fake.failure_reason = reason[:REASON_LENGTH]
-            fake.training_end_time = state.now()
+            fake.training_end_time = ended
             if fake.training_start_time is not None:
                 seconds = (fake.training_end_time - fake.training_start_time).total_seconds()
                 fake.training_time_in_seconds = max(1, round(seconds))
@@ -128,7 +130,15 @@ class Job:
         finally:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-            self._finish(secondary, reason)
+            ended = state.now()
+            self._end_debugger()
+            self._finish(secondary, reason, ended)
+
+    def _end_debugger(self) -> None:
+        try:
+            self.debugger.finish()
+        except Exception:  # whatever it is, it is not the job's fault
+            traceback.print_exc()
 
     def _is_given_up(self) -> bool:
         return self.stopping.is_set() or self._spot.has_waited_too_long()
@@ -190,7 +200,8 @@ class Job:
                 (instance.base / name).mkdir(parents=True)
             if instance.checkpoints:
                 instance.checkpoints.mkdir(parents=True, exist_ok=True)
-            for name, content in contract.config_files(instance).items():
+            files = contract.config_files(instance) | debugger_files.files(self.request, mounts.root(instance.base))
+            for name, content in files.items():
                 (instance.base / "input/config" / name).write_text(json.dumps(content))
             for channel in self.fake.input_data_config or []:
                 channels.download(channel, instance.base / "input/data" / channel["ChannelName"], index, count, self.fake.role_arn)
@@ -220,20 +231,27 @@ class Job:
         """Run the script: (secondary status that it ends in, failure reason)."""
         port, credentials = procs.free_port(), state.role_credentials(self.fake.role_arn, "SageMaker")
         began = time.monotonic()
+        try:
+            with self.debugger.watching(instances, credentials):
+                secondary, failed = self._run_script(instances, port, credentials, began)
+        except OSError as error:
+            raise JobFault(f"InternalServerError: the instances could not be started: {error}") from None
+        self._spot.trained += time.monotonic() - began
+        if kept is not None:
+            kept.close()
+        return secondary, failed.failure_reason() if failed else None
+
+    def _run_script(self, instances: list[contract.Instance], port: int, credentials: dict, began: float) -> tuple[str, "Worker | None"]:
+        """Start the script on each instance, wait for it as `_watch` does, and end what is left of it."""
         self.workers, grace = [], FAIL_GRACE
         try:
             for instance in instances:
                 self.workers.append(Worker(self, instance, port, credentials))
             secondary, failed = self._watch(began)
             grace = FAIL_GRACE if failed else STOP_GRACE
-        except OSError as error:
-            raise JobFault(f"InternalServerError: the instances could not be started: {error}") from None
+            return secondary, failed
         finally:
             end_together(self.workers, grace)
-        self._spot.trained += time.monotonic() - began
-        if kept is not None:
-            kept.close()
-        return secondary, failed.failure_reason() if failed else None
 
     def _watch(self, began: float) -> tuple[str, "Worker | None"]:
         """Wait until all instances are done, one has failed, or the job's time is over: (secondary status, the failed one)."""
@@ -337,18 +355,3 @@ def _show_as_started(fake: FakeTrainingJob, request: dict) -> None:
     fake.profiler_config = request.get("ProfilerConfig")
     fake.profiler_rule_configurations = request.get("ProfilerRuleConfigurations")
     fake.profiling_status = "Disabled" if (fake.profiler_config or {"DisableProfiler": True}).get("DisableProfiler") else "Enabled"
-    fake.debug_rule_evaluation_statuses = _rule_statuses(fake, request.get("DebugRuleConfigurations"))
-    fake.profiler_rule_evaluation_statuses = _rule_statuses(fake, request.get("ProfilerRuleConfigurations"))
-
-
-def _rule_statuses(fake: FakeTrainingJob, rules: list[dict] | None) -> list[dict] | None:
-    """Configured rules are not evaluated yet, and say so; never NoIssuesFound."""
-    prefix = f"arn:aws:sagemaker:{settings.region}:{settings.account}:processing-job/{fake.training_job_name.lower()[:26]}"
-    return [
-        {
-            "RuleConfigurationName": rule["RuleConfigurationName"],
-            "RuleEvaluationJobArn": f"{prefix}-{rule['RuleConfigurationName'].lower()[:20]}-{number:08x}",
-            "RuleEvaluationStatus": "Stopped", "StatusDetails": RULES_NOT_EVALUATED, "LastModifiedTime": state.now(),
-        }
-        for number, rule in enumerate(rules or [])
-    ] or None  # fmt: skip

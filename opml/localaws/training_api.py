@@ -8,7 +8,7 @@ from moto.iam.models import iam_backends
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.models import FakeTrainingJob, HyperParameterTuningJob, sagemaker_backends
 
-from opml.localaws import checkpoints, search, spot, training, tuning
+from opml.localaws import checkpoints, debugger_files, search, spot, training, tuning
 from opml.localaws.settings import settings
 
 SERVICE = "sagemaker.amazonaws.com"
@@ -48,7 +48,7 @@ def _check_training_request(request: dict) -> None:
     check_role(request["RoleArn"])
     for channel in request.get("InputDataConfig") or []:
         _check_channel(channel)
-    wrong = spot.fault(request) or checkpoints.fault(request.get("CheckpointConfig") or {})
+    wrong = spot.fault(request) or checkpoints.fault(request.get("CheckpointConfig") or {}) or debugger_files.fault(request)
     if wrong is not None:
         raise ValidationError(wrong)
 
@@ -80,8 +80,7 @@ class TrainingMixin:
 
     def describe_training_job(self) -> ActionResult:
         """Describe a training job, never between two statuses."""
-        job = training.JOBS.get(self._get_param("TrainingJobName"))
-        return super().describe_training_job() if job is None else ActionResult(job.describe())
+        return ActionResult(_known(training.JOBS, self._get_param("TrainingJobName")).describe())
 
     def stop_training_job(self) -> EmptyResult:
         """Ask a training job to end."""
@@ -91,6 +90,18 @@ class TrainingMixin:
         job.stop()
         return EmptyResult()
 
+    def update_training_job(self) -> ActionResult:
+        """Change the profiler of a job that trains, or give it more profiler rules."""
+        request, job = json.loads(self.body), _known(training.JOBS, self._get_param("TrainingJobName"))
+        if job.fake.secondary_status != "Training" or not job.debugger.is_open():
+            raise ValidationError(f"The request was rejected because the training job is in status {job.fake.secondary_status}.")
+        if others := set(request) - {"TrainingJobName", "ProfilerConfig", "ProfilerRuleConfigurations"}:
+            raise ValidationError(f"The local AWS changes the profiler and its rules only, not {', '.join(sorted(others))}.")
+        if (wrong := debugger_files.fault(request)) is not None:
+            raise ValidationError(wrong)
+        job.debugger.update(request)
+        return ActionResult({"TrainingJobArn": job.fake.arn})
+
     def delete_training_job(self) -> EmptyResult:
         """Forget a training job that has ended."""
         name = self._get_param("TrainingJobName")
@@ -98,6 +109,7 @@ class TrainingMixin:
             status = job.fake.training_job_status
             raise ValidationError(f"The request was rejected because the training job is in status {status}.")
         training.JOBS.pop(name, None)
+        job.debugger.end()
         self.sagemaker_backend.training_jobs.pop(name, None)
         return EmptyResult()
 

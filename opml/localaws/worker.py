@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opml.localaws import contract, mounts, procs, requirements, state
+from opml.localaws import containers, contract, debugger_files, mounts, procs, requirements, state
 from opml.localaws.settings import settings
 
 if TYPE_CHECKING:
@@ -29,10 +29,14 @@ class Worker:
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._metrics = [(entry["Name"], re.compile(entry["Regex"])) for entry in _metric_definitions(job.request)]
         self._log = state.LogStream(LOG_GROUP, f"{job.name}/{instance.host}-{job.number}")
-        self._log.write([*contract.log_lines(instance), *requirements.log_lines(instance.base / "code")])
+        image = job.request["AlgorithmSpecification"].get("TrainingImage", "")
+        code = instance.base / "code"
+        self._log.write([*containers.log_lines(image), *contract.log_lines(instance), *requirements.log_lines(code)])
         extra = contract.job_environment(instance, region=settings.region, arn=job.fake.arn, endpoint_url=settings.endpoint_url, port=port)
-        wanted = {**extra, **contract.sm_environment(instance), **(job.request.get("Environment") or {}), **credentials}
-        self.process = procs.spawn(mounts.wrap(instance.base, self.command), env=procs.clean_env(**wanted), cwd=instance.base / "code")
+        extra |= debugger_files.environment(job.request, mounts.root(instance.base))
+        asked = {**containers.environment(image), **(job.request.get("Environment") or {})}
+        wanted = {**extra, **contract.sm_environment(instance), **asked, **credentials}
+        self.process = procs.spawn(mounts.wrap(instance.base, self.command), env=procs.clean_env(**wanted), cwd=code)
         self._pump = threading.Thread(target=self._read, daemon=True, name=f"log {job.name} {instance.host}")
         self._pump.start()
 
@@ -68,6 +72,9 @@ class Worker:
             return f"AlgorithmError: {text[: REASON_LENGTH - len(end) - 16]}{end}"
         command = " ".join([Path(self.command[0]).name, *self.command[1:]])[:200]
         head, foot = f'AlgorithmError: ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "', f'"\nCommand "{command}"{end}'
+        if hint := containers.missing_weights(self.tail):
+            self._log.write([hint])
+            foot = f"\n{hint}{foot}"
         return head + _last_words(self.tail, REASON_LENGTH - len(head) - len(foot)) + foot
 
 

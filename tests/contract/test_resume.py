@@ -24,9 +24,10 @@ KINDS = {
     "features": COMMON | {"freeze": "backbone", "views": 2, "epochs": 120, "checkpoint_every": 5},
 }
 BEGINS = {"pictures": "pictures go through", "features": "features of "}  # the line of the log after which steps are made
-SECONDS = {"pictures": 6.0, "features": 2.5}  # the longest life after that
+SECONDS = {"pictures": 6.0, "features": 1.5}  # the longest life after that
 LONGEST = 120.0  # seconds for one life of a job on a busy machine
 ENDS = {  # exit codes that a signal may lead to; 0 is a process that was done before it came
+    0: {0},
     signal.SIGKILL: {-signal.SIGKILL, 0},
     signal.SIGTERM: {143, -signal.SIGTERM, 0},  # the second: before there was anything to save, or after all was
 }
@@ -108,14 +109,15 @@ def test_a_job_that_is_killed_again_and_again_ends_where_an_undisturbed_one_does
     while True:
         processes = begin(tmp_path, settings, count)
         before = wait_until(processes[0], BEGINS[kind])
+        number = 0
         if len(moments) < KILLS:
             time.sleep(dice.uniform(0, SECONDS[kind]))
             number = dice.choice([signal.SIGKILL, signal.SIGTERM])
             for process in processes:
                 process.send_signal(number)
         codes, log = end(processes)
-        if set(codes) != {0}:
-            assert set(codes) <= ENDS[number], "".join([f"seed {seed}, {codes}: ", *before, log])
+        assert set(codes) <= ENDS[number], "".join([f"seed {seed}, {codes}: ", *before, log])
+        if "done in " not in log:
             moments.append(f"{signal.Signals(number).name} {(log.strip().splitlines() or ['at once'])[-1][:90]}")
             continue
         assert result(tmp_path) == uninterrupted(kind, count), (seed, moments)

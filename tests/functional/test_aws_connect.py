@@ -13,7 +13,7 @@ def estimator(aws, tmp_path_factory):
     (folder / "train.py").write_text(SCRIPT)
     return PyTorch(
         entry_point="train.py", source_dir=str(folder), image_uri="image:1", instance_type="ml.m5.large", instance_count=1,
-        role=aws.role_arn, sagemaker_session=aws.sagemaker_session, output_path=aws.uri("jobs"),
+        role=aws.role_arn, sagemaker_session=aws.sagemaker_session, output_path=aws.uri("jobs"), code_location=aws.uri("code"),
         base_job_name=aws.name("train"), tags=aws.tags,
         metric_definitions=[{"Name": "loss", "Regex": "loss=([0-9.]+);"}],
     )  # fmt: skip

@@ -229,6 +229,17 @@ def test_a_model_that_does_not_load_fails_the_endpoint(hosting):
     assert any("RuntimeError: no weights" in event["message"] for event in events)
 
 
+UNREACHED = """
+print('Downloading: "https://download.pytorch.org/models/resnet50-0676ba61.pth" to /w/resnet50-0676ba61.pth')
+raise __import__("urllib.error").error.URLError("Temporary failure in name resolution")
+"""
+
+
+def test_weights_that_cannot_be_had_are_named_in_the_endpoints_reason(hosting):
+    hosting.endpoint("weightless", archive(code__inference_py=UNREACHED), wait=None)
+    assert "Save https://download.pytorch.org/models/resnet50-0676ba61.pth as /w/resnet50" in failure_of(hosting, "weightless")
+
+
 def test_an_archive_that_is_none_fails_the_endpoint(hosting):
     hosting.endpoint("garbled", b"this is no archive", wait=None)
     assert "Failed to extract model data archive" in failure_of(hosting, "garbled")

@@ -43,33 +43,32 @@ def because(person, action, resource=None):
 
 
 def test_the_functions_role_may_invoke_its_own_endpoint_and_no_other(aws, served):
-    policy = policies.lambda_policy(aws, "mine", "asker")
-    role = policies.ensure_role(aws, "asker-role", policies.trust_policy("lambda.amazonaws.com", aws.account), policy)
+    policy = policies.lambda_policy(aws, "opml-mine", "opml-asker")
+    role = policies.ensure_role(aws, "opml-asker-role", policies.trust_policy("lambda.amazonaws.com", aws.account), policy)
     package = io.BytesIO()
     with zipfile.ZipFile(package, "w") as zipped:
         zipped.writestr("app.py", ASK)
     client, settings = served.client("lambda"), {"Runtime": "python3.12", "Handler": "app.handler", "Timeout": 20}
-    client.create_function(FunctionName="asker", Role=role, Code={"ZipFile": package.getvalue()}, **settings)
-    answers = {name: ask(client, name) for name in ("mine", "theirs")}
-    client.delete_function(FunctionName="asker")
-    assert answers["mine"][0] == "ValidationError"  # let through, and not there
-    assert answers["theirs"] == [
+    client.create_function(FunctionName="opml-asker", Role=role, Code={"ZipFile": package.getvalue()}, **settings)
+    answers = {name: ask(client, name) for name in ("opml-mine", "opml-theirs")}
+    client.delete_function(FunctionName="opml-asker")
+    assert answers["opml-mine"][0] == "ValidationError"  # let through, and not there
+    assert answers["opml-theirs"] == [
         "AccessDeniedException",
-        f"User: arn:aws:sts::{ACCOUNT}:assumed-role/asker-role/asker is not authorized to perform: sagemaker:InvokeEndpoint on resource: "
-        f"{SAGEMAKER}:endpoint/theirs because no identity-based policy allows the sagemaker:InvokeEndpoint action",
+        f"User: arn:aws:sts::{ACCOUNT}:assumed-role/opml-asker-role/opml-asker is not authorized to perform: sagemaker:InvokeEndpoint on "
+        f"resource: {SAGEMAKER}:endpoint/opml-theirs because no identity-based policy allows the sagemaker:InvokeEndpoint action",
     ]
 
 
 def ask(client, endpoint):
-    answer = client.invoke(FunctionName="asker", Payload=json.dumps({"endpoint": endpoint}))
+    answer = client.invoke(FunctionName="opml-asker", Payload=json.dumps({"endpoint": endpoint}))
     return json.loads(answer["Payload"].read())
 
 
 @pytest.fixture(scope="module")
-def run_role(aws):
+def run_role(aws, people):
     """The role of ``opml.policies.training_policy``: it reads and writes one run's folder."""
-    trust = policies.trust_policy("sagemaker.amazonaws.com", aws.account)
-    return policies.ensure_role(aws, "trainer", trust, policies.training_policy(aws))
+    return people.role("sagemaker", *policies.training_policy(aws)["Statement"])
 
 
 def run_job(jobs, aws, role, prefix):
@@ -96,8 +95,8 @@ def test_a_training_role_that_reads_another_prefix_fails_the_job(jobs, aws, run_
     assert job["TrainingJobStatus"] == "Failed"
     assert job["FailureReason"] == (
         f"ClientError: Data download failed:Unable to download object s3://{jobs.bucket}/opml/another/data/a.txt (AccessDenied: User: "
-        f"arn:aws:sts::{ACCOUNT}:assumed-role/trainer/SageMaker is not authorized to perform: s3:GetObject on resource: "
-        f'"{resource}" because no identity-based policy allows the s3:GetObject action)'
+        f"arn:aws:sts::{ACCOUNT}:assumed-role/{run_role.rpartition('/')[2]}/SageMaker is not authorized to perform: s3:GetObject on "
+        f'resource: "{resource}" because no identity-based policy allows the s3:GetObject action)'
     )
 
 
@@ -316,7 +315,9 @@ def test_several_objects_are_deleted_only_if_each_may_be(people, local_aws):
 
 
 def test_the_instances_role_reads_its_runs_data_and_nothing_else(aws, people):
-    role = policies.ensure_role(aws, "instance", policies.trust_policy("ec2.amazonaws.com", aws.account), policies.instance_policy(aws))
+    role = policies.ensure_role(
+        aws, "opml-instance", policies.trust_policy("ec2.amazonaws.com", aws.account), policies.instance_policy(aws)
+    )
     s3 = people.session(role).client("s3")
     people.local.client("s3").put_object(Bucket=aws.bucket, Key=f"opml/{aws.run_id}/data/x", Body=b"x")
     assert s3.get_object(Bucket=aws.bucket, Key=f"opml/{aws.run_id}/data/x")["Body"].read() == b"x"

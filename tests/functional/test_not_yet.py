@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.loaders import Loader
@@ -46,3 +47,23 @@ def test_what_is_not_there_yet_answers_501(served, service, operation):
         client._make_api_call(operation, arguments)
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
     assert caught.value.response["Error"]["Code"] in ("NotImplemented", "NotImplementedException")
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "arguments", "code"),
+    [
+        ("accessanalyzer", "list_analyzers", {}, "NotImplementedException"),  # moto has no such service: JSON by path,
+        ("gamelift", "list_builds", {}, "NotImplementedException"),  # JSON,
+        ("cloudsearch", "describe_domains", {}, "NotImplemented"),  # a form, answered in XML
+        ("lambda", "list_code_signing_configs", {}, "NotImplementedException"),  # moto has the service, but no such path
+        ("elasticache", "describe_events", {}, "NotImplementedException"),  # the path, but no such method
+    ],
+)
+def test_what_moto_does_not_know_answers_501_at_once_and_is_not_repeated(local_aws, service, operation, arguments, code):
+    keys = {"aws_access_key_id": local_aws.access_key_id, "aws_secret_access_key": local_aws.secret_access_key}
+    client = boto3.Session(region_name="us-east-1", **keys).client(service, endpoint_url=local_aws.endpoint_url)
+    with pytest.raises(ClientError, match="local AWS does not have") as caught:
+        getattr(client, operation)(**arguments)
+    said = caught.value.response
+    assert (said["Error"]["Code"], said["ResponseMetadata"]["HTTPStatusCode"]) == (code, 501)
+    assert said["ResponseMetadata"]["RetryAttempts"] == 0

@@ -197,13 +197,6 @@ def test_the_script_works_as_its_role(jobs, local_aws):
     assert f"arn:aws:sts::123456789012:assumed-role/{role}/SageMaker" in jobs.log(job["TrainingJobName"])["algo-1"]
 
 
-def test_configured_rules_are_shown_as_not_evaluated(jobs):
-    rules = [{"RuleConfigurationName": "LossNotDecreasing", "RuleEvaluatorImage": "rules:1"}]
-    job = jobs.run("pass", DebugRuleConfigurations=rules, ProfilerRuleConfigurations=rules)
-    for status in (*job["DebugRuleEvaluationStatuses"], *job["ProfilerRuleEvaluationStatuses"]):
-        assert status["RuleEvaluationStatus"] == "Stopped" and "does not evaluate" in status["StatusDetails"]
-
-
 def test_jobs_are_filtered_sorted_and_paged(jobs, finished):
     names = [jobs.run("pass", name=f"Listed-{letter}")["TrainingJobName"] for letter in "bac"]
     wanted = {"NameContains": "listed", "StatusEquals": "Completed", "SortBy": "Name", "SortOrder": "Ascending"}
@@ -213,3 +206,36 @@ def test_jobs_are_filtered_sorted_and_paged(jobs, finished):
     assert [entry["TrainingJobName"] for entry in rest["TrainingJobSummaries"]] == ["Listed-c"]
     newest = jobs.sagemaker.list_training_jobs(NameContains="Listed", SortBy="CreationTime", SortOrder="Descending")
     assert [entry["TrainingJobName"] for entry in newest["TrainingJobSummaries"]] == names[::-1]
+
+
+def test_the_log_can_be_followed_as_the_command_line_does(jobs):
+    """``aws logs tail --follow`` (version 2) asks for all streams at once, again and again from the last event's time, and goes by ids."""
+    name = jobs.start("print('first', flush=True)\n" + SLEEP)
+    jobs.wait_for_line(name, "asleep")
+    ask = {"logGroupName": "/aws/sagemaker/TrainingJobs", "logStreamNamePrefix": f"{name}/", "interleaved": True}
+    seen = [event for page in jobs.logs.get_paginator("filter_log_events").paginate(**ask, startTime=0) for event in page["events"]]
+    assert [event["message"] for event in seen][-2:] == ["first", "asleep"]
+    again = jobs.logs.filter_log_events(**ask, startTime=seen[-1]["timestamp"])["events"]
+    assert {event["eventId"] for event in again} <= {event["eventId"] for event in seen}
+    jobs.sagemaker.stop_training_job(TrainingJobName=name)
+    jobs.wait(name)
+
+
+UNREACHED = """
+print('Downloading: "https://download.pytorch.org/models/resnet50-0676ba61.pth" to /w/resnet50-0676ba61.pth')
+raise __import__("urllib.error").error.URLError("Temporary failure in name resolution")
+"""
+
+
+def test_weights_that_cannot_be_had_are_named_in_the_reason_and_in_the_log(jobs):
+    job = jobs.run(UNREACHED)
+    wanted = "Save https://download.pytorch.org/models/resnet50-0676ba61.pth as /w/resnet50-0676ba61.pth, or set TORCH_HOME"
+    assert wanted in job["FailureReason"] and job["FailureReason"].endswith("exit code: 1")
+    assert wanted in jobs.log(job["TrainingJobName"])["algo-1"][-1]
+
+
+def test_the_log_says_what_the_image_would_have_brought(jobs):
+    image = {"TrainingImage": "123456789012.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:1.4.0-cpu-py36", "TrainingInputMode": "File"}
+    job = jobs.run("import os\nprint(os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'])", AlgorithmSpecification=image)
+    first, second = jobs.log(job["TrainingJobName"])["algo-1"]
+    assert first.startswith("local AWS: the image has PyTorch 1.4 and Python 3.6; this runs with") and second == "1"

@@ -225,17 +225,20 @@ def test_the_sdks_tuner_runs_unmodified_with_its_default_strategy(aws, jobs):
     from sagemaker.tuner import ContinuousParameter, HyperparameterTuner
 
     values = {name: value.strip('"') for name, value in jobs.request(SCRIPT)["HyperParameters"].items()}
+    key = f"opml/{aws.run_id}/code/sdk.tar.gz"  # our execution role reads there
+    jobs.s3.copy_object(Bucket=jobs.bucket, Key=key, CopySource=values["sagemaker_submit_directory"].removeprefix("s3://"))
+    values |= {"sagemaker_submit_directory": f"s3://{jobs.bucket}/{key}", "kind": "a"}
     estimator = Estimator(
-        "image:1", aws.role_arn, 1, "ml.m5.large", sagemaker_session=aws.sagemaker_session, hyperparameters={**values, "kind": "a"},
+        "image:1", aws.role_arn, 1, "ml.m5.large", sagemaker_session=aws.sagemaker_session, hyperparameters=values,
         output_path=aws.uri("models"),
     )  # fmt: skip
     tuner = HyperparameterTuner(
         estimator, "validation:loss", {"rate": ContinuousParameter(0.1, 1)}, [METRIC], objective_type="Minimize", max_jobs=3,
-        max_parallel_jobs=2, base_tuning_job_name="sdk",
+        max_parallel_jobs=2, base_tuning_job_name="opml-sdk",
     )  # fmt: skip
     tuner.fit(wait=False)
     again = HyperparameterTuner.attach(tuner.latest_tuning_job.name, sagemaker_session=aws.sagemaker_session)
-    again.base_tuning_job_name = "sdk"
+    again.base_tuning_job_name = "opml-sdk"
     again.fit()  # within the same minute
     tuner.wait()
     frame = HyperparameterTuner.attach(tuner.latest_tuning_job.name, sagemaker_session=aws.sagemaker_session).analytics().dataframe()

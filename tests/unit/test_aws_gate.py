@@ -1,10 +1,13 @@
 """What opml.aws decides before any request."""
 
+from dataclasses import replace
+
 import pytest
+from botocore.exceptions import ClientError
 
 from opml import aws
-from opml.errors import BadInput
-from opml.localaws import client
+from opml.errors import BadInput, LocalAwsError
+from opml.localaws import client, sdk
 from opml.localaws.lifecycle import LocalAws
 
 LOCAL = LocalAws("http://127.0.0.1:1", "AKIA", "secret", "us-east-1", "123456789012", "arn:role", "the-bucket")
@@ -51,6 +54,25 @@ def test_settings_that_would_lead_elsewhere_are_taken_away():
     assert environ["no_proxy"] == environ["NO_PROXY"] == "corp,127.0.0.1,localhost"
 
 
+def test_a_session_of_the_local_aws_that_is_over_is_one_sentence_unless_the_server_is_registered(monkeypatch):
+    class Sts:
+        def get_caller_identity(self):
+            raise ClientError({"Error": {"Code": "ExpiredToken"}}, "GetCallerIdentity")
+
+    monkeypatch.setattr(LocalAws, "client", lambda self, service: Sts())
+    with pytest.raises(LocalAwsError, match="over after 12 hours: restart the notebook's kernel"):
+        LOCAL.answers()
+    assert replace(LOCAL, pid=1).answers() is False  # the state file has the owner's credentials
+
+
+def test_a_session_token_goes_into_the_environment_and_none_takes_it_away():
+    environ = {}
+    client.apply(replace(LOCAL, session_token="t"), environ)
+    assert environ["AWS_SESSION_TOKEN"] == "t"
+    client.apply(LOCAL, environ)
+    assert "AWS_SESSION_TOKEN" not in environ
+
+
 def test_the_secret_is_not_in_the_text_of_a_connection():
     assert "secret" not in repr(LOCAL).replace("secret_access_key", "")
 
@@ -58,7 +80,7 @@ def test_the_secret_is_not_in_the_text_of_a_connection():
 def test_a_scaled_clock_runs_faster_and_is_otherwise_time():
     import time
 
-    clock = client.scaled_clock(1000.0)
+    clock = sdk.scaled_clock(1000.0)
     before = clock.time()
     clock.sleep(5)  # 5 ms
     assert clock.time() - before >= 5 and clock.gmtime is time.gmtime

@@ -10,7 +10,7 @@ from botocore.loaders import Loader
 from opml.localaws.autoscaling_api import AutoScaling
 from opml.localaws.function_urls_api import UrlsMixin
 from opml.localaws.hosting_api import HostingMixin
-from opml.localaws.iam_api import CloudTrail, Iam
+from opml.localaws.iam_api import CloudTrail, Iam, Sts
 from opml.localaws.lambda_api import Lambda
 from opml.localaws.metrics_api import CloudWatch
 from opml.localaws.provisioned_api import ProvisionedMixin
@@ -23,14 +23,15 @@ ANSWERS = {"yes", "stored", "not yet", "no"}
 NAMED = set(re.findall(r"`([A-Z]\w+)`", PAGE))
 OURS = [
     ("sagemaker", TrainingMixin), ("sagemaker", HostingMixin), ("sagemaker-runtime", SageMakerRuntime), ("lambda", Lambda),
-    ("lambda", ProvisionedMixin), ("lambda", UrlsMixin), ("application-autoscaling", AutoScaling), ("iam", Iam), ("cloudtrail", CloudTrail),
-    ("cloudwatch", CloudWatch),
+    ("lambda", ProvisionedMixin), ("lambda", UrlsMixin), ("application-autoscaling", AutoScaling), ("iam", Iam), ("sts", Sts),
+    ("cloudtrail", CloudTrail), ("cloudwatch", CloudWatch),
 ]  # fmt: skip
 SERVICES = ("sagemaker", "sagemaker-runtime", "lambda", "application-autoscaling", "iam", "sts", "cloudtrail", "cloudwatch")
 NO_OPERATIONS = {
     "Host", "File", "FastFile", "Random", "Bayesian", "Grid", "Hyperband", "Event", "Starting", "Stopped", "Creating", "InService",
     "Updating", "Failed", "NoIssuesFound", "S3Prefix", "BillableTimeInSeconds", "DeploymentConfig", "ModelError", "TargetModel",
-    "OverheadLatency", "PassRole", "Autotune", "Environment",
+    "OverheadLatency", "PassRole", "Autotune", "Environment", "Completed", "DisableProfiler", "Error", "NotApplicable", "ProfilerConfig",
+    "ProfilerReport", "StopTraining",
 }  # fmt: skip
 
 

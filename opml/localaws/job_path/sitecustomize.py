@@ -1,11 +1,13 @@
-"""Read by every Python that a training job starts: torch's rendezvous listens on loopback only.
+"""Read by every Python that a training job starts: torch's rendezvous listens on loopback only, and Debugger's hook registers itself.
 
 ``TCPStore`` binds its port on all interfaces, whatever ``MASTER_ADDR`` says, and answers anybody. In AWS's network that is a job's own
 affair; on this machine it would be open to the neighbours. It takes a socket that listens already, so it is given one.
+The hook is for the images that had it, see ``zero_script_change``.
 """
 
 import importlib.abc
 import importlib.machinery
+import os
 import socket
 import sys
 
@@ -14,18 +16,28 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class Watcher(importlib.abc.MetaPathFinder):
-    """Waits for the import of torch's rendezvous; finds nothing itself."""
+    """Waits for the import of some modules; finds nothing itself. ``acts``: module name -> what to do with the module."""
+
+    def __init__(self, acts: dict):
+        self._acts = acts
 
     def find_spec(self, name, path=None, target=None):
-        """The ordinary spec, whose loader calls ``tame`` when it is done; None for every other module."""
-        if name != RENDEZVOUS:
+        """The ordinary spec, whose loader acts on the module when it is done; None for every other module."""
+        act = self._acts.pop(name, None)
+        if act is None:
             return None
-        sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: (run(module), tame(module))
+            spec.loader.exec_module = lambda module: (run(module), act(module))
         return spec
+
+
+def hook(nn) -> None:
+    """Let smdebug's hook register itself."""
+    import zero_script_change
+
+    zero_script_change.install(nn)
 
 
 def tame(rendezvous) -> None:
@@ -59,4 +71,7 @@ def listen(port: int) -> socket.socket | None:
     return sock
 
 
-sys.meta_path.insert(0, Watcher())
+ACTS = {RENDEZVOUS: tame}
+if "OPML_ZERO_SCRIPT_CHANGE" in os.environ:
+    ACTS["torch.nn"] = hook
+sys.meta_path.insert(0, Watcher(ACTS))
