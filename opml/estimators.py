@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from opml.core.config import TrainConfig
 from opml.core.metrics import METRICS, VALID_LOSS
+from opml.costs import PRICES
 from opml.errors import BadInput, NotFound, OpmlError
 from opml.jobs import endpoint_status, find_endpoint, find_training_job, job_log, metric_history, model_data_of, wait_for_job
 from opml.staging import ensure_data, stage_source, upload, upload_sample
@@ -129,7 +130,7 @@ def pytorch_estimator(
     return PyTorch(
         entry_point="hpo.py",
         source_dir=str(stage_source("hpo.py")),
-        hyperparameters=config.hyperparameters(),
+        hyperparameters=_priced(config, instance_type).hyperparameters(),
         metric_definitions=[metric.definition() for metric in METRICS],
         role=aws.role_arn,
         sagemaker_session=aws.sagemaker_session,
@@ -142,6 +143,12 @@ def pytorch_estimator(
         tags=aws.tags,
         **options,
     )
+
+
+def _priced(config: TrainConfig, instance_type: str) -> TrainConfig:
+    """The settings with what an hour costs, so that the job's log can say what it has cost; unchanged if the table has no price."""
+    known = instance_type in PRICES and not config.price_per_hour
+    return config.replace(price_per_hour=PRICES[instance_type].usd_hour) if known else config
 
 
 def _asks_for_profiler(options: dict) -> bool:

@@ -41,7 +41,7 @@ def watching(aws: Aws, image_uri: str, *, smdebug_installed: bool = False) -> di
     """Options of an estimator by which its job is watched, chosen by the image; says which way in one line.
 
     With smdebug the five rules of the course are SageMaker's to evaluate. Without it the hook is off and the profiler's rules remain;
-    the training script's own recorder (setting ``record``) finds what the five would, and :func:`rule_summary` reads it.
+    the training script's own recorder (setting ``record``, on by default) finds what the five would, and :func:`rule_summary` reads it.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def rule_summary(aws: Aws, job_name: str) -> pd.DataFrame:
     for rule in asked:
         said.setdefault(rule["RuleConfigurationName"], ("NotEvaluated", "configured, but nothing evaluated it"))
     for finding in _findings(aws, job):
-        said.setdefault(finding["rule"], (finding["status"], str(finding.get("details") or "").strip()))
+        said.setdefault(finding["rule"], (finding["status"], str(finding.get("details") or finding.get("why") or "").strip()))
     return pd.DataFrame([(name, *answer) for name, answer in said.items()], columns=COLUMNS)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
+FREEZE = ("auto", "backbone", "layer3", "layer2", "layer1", "none")
 MAX_IMAGE_SIZE = 896  # pixels; large photographs are decoded at reduced size (core.images), which is enough for this
-MAX_WORKERS = 128  # each is a process of some 200 MB
+MAX_WORKERS = 128
 
 
 class BadConfig(ValueError):
@@ -34,29 +35,48 @@ class TrainConfig:
     # The network.
     arch: str = _setting("resnet18", "architecture", choices=ARCHITECTURES)
     weights: str = _setting("auto", "auto (ImageNet weights where they can be had, else none), imagenet, none, or a weights file")
-    freeze: str = _setting("auto", "auto (backbone frozen when it has weights), backbone, or none", choices=("auto", "backbone", "none"))
+    freeze: str = _setting(
+        "auto", "what is kept: auto (the backbone if it has weights), backbone, layer3 (up to it) ..., or none", choices=FREEZE
+    )
     image_size: int = _setting(224, "side of the square network input, pixels")
     # How it is trained. batch_size is the global batch: N processes share it, each takes every N-th sample.
     epochs: int = _setting(5, "passes over train/")
     batch_size: int = _setting(32, "samples a step, summed over all processes")
     learning_rate: float = _setting(1e-3, "step size of Adam")
     weight_decay: float = _setting(0.0, "decoupled weight decay (AdamW)")
+    schedule: str = _setting(
+        "cosine", "how the step size changes: cosine, onecycle or constant", choices=("cosine", "onecycle", "constant")
+    )
+    patience: int = _setting(0, "end after so many epochs without a smaller validation loss; 0 never")
     augment: bool = _setting(True, "random crops and flips of the training images (True or False)")
     seed: int = _setting(0, "seed of weights, order and augmentation")
-    workers: int = _setting(0, "loader processes; 0 loads in the training process")
+    # What a frozen part of the network computes, it computes once: an epoch uses one view of each image.
+    features: str = _setting("once", "the frozen part's output is computed once, or in each_epoch", choices=("once", "each_epoch"))
+    views: int = _setting(1, "views of each training image where a part is frozen: 1 is the middle, all more are random parts")
+    precision: str = _setting("auto", "auto (measured), float32 or bfloat16", choices=("auto", "float32", "bfloat16"))
+    # Who watches.
+    record: bool = _setting(True, "losses, gradients and times are recorded, and judged by rules (True or False)")
+    record_interval: int = _setting(10, "steps between two looks at gradients and activations")
+    on_finding: str = _setting("warn", "what follows when a rule finds an issue: warn, or stop training", choices=("warn", "stop"))
+    # The machine and the job.
+    workers: int = _setting(0, "threads that decode; 0: one for each core")
+    skip_unreadable: bool = _setting(False, "leave out images that cannot be decoded, and list them (True or False)")
+    join: bool = _setting(True, "the processes of the job train one model; False: each trains its own copy (True or False)")
+    require_distributed: bool = _setting(False, "fail where nothing joins the instances of the job (True or False)")
+    price_per_hour: float = _setting(0.0, "of one instance, USD: the log then says what the job has cost; 0 if unknown")
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
             if f.type is int and not isinstance(getattr(self, f.name), Integral):
                 raise BadConfig(f"{f.name} must be a whole number, not {getattr(self, f.name)!r}")
-        for name in ("image_size", "epochs", "batch_size"):
+        for name in ("image_size", "epochs", "batch_size", "views", "record_interval"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.image_size > MAX_IMAGE_SIZE:
             raise BadConfig(f"image_size must be at most {MAX_IMAGE_SIZE} pixels, not {self.image_size}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise BadConfig(f"learning_rate must be a number above 0, not {self.learning_rate}")
-        for name in ("weight_decay", "workers", "seed"):
+        for name in ("weight_decay", "workers", "seed", "patience", "price_per_hour"):
             if not 0 <= getattr(self, name) < math.inf:  # also refuses nan
                 raise BadConfig(f"{name} must be 0 or above, not {getattr(self, name)}")
         for name, most in (("seed", 2**63 - 1), ("workers", MAX_WORKERS)):
@@ -110,11 +130,11 @@ class _Parser(argparse.ArgumentParser):
         stop(f"{message} (--help lists all flags)" if "argument" in message else message, prog=self.prog)
 
 
-def stop(sentence: str, prog: str | None = None) -> NoReturn:
-    """End the program because of what its user gave it: one sentence, where SageMaker looks for it too, and exit code 2."""
+def stop(sentence: str, prog: str | None = None, exit_code: int = 2) -> NoReturn:
+    """End the program because of what its user gave it (exit code 2): one sentence, where SageMaker looks for it too."""
     report_failure(sentence)
     print(f"{prog or Path(sys.argv[0]).name}: error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(exit_code)
 
 
 def report_failure(text: str) -> None:

@@ -1,18 +1,16 @@
-"""A dogImages folder, checked; and its batches, the same on one process and on many."""
+"""A dogImages folder, checked before a second of training is spent on it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from opml.core import images
-from opml.core.config import BadConfig, TrainConfig
+from opml.core.batches import unreadable
+from opml.core.config import BadConfig
 from opml.core.sample import BREEDS, SPLITS, make_sample
 
-__all__ = ["BREEDS", "SPLITS", "Folder", "GlobalBatches", "Photos", "Pick", "batches", "check_folder", "loader", "make_sample"]
+__all__ = ["BREEDS", "SPLITS", "Folder", "check_folder", "make_sample"]
 
 LAYOUT = "it needs train/ valid/ test/, each with one folder a class, NNN.Breed_name"
 
@@ -23,15 +21,27 @@ class Folder:
 
     classes: tuple[str, ...]
     files: dict[str, list[tuple[Path, int]]]
+    skipped: tuple[str, ...] = ()  # what could not be decoded and is left out, one sentence each
 
     @property
     def breeds(self) -> list[str]:
         """The names without their numbers: ``001.Affenpinscher`` is Affenpinscher."""
         return [name.split(".", 1)[1] if name.split(".", 1)[0].isdigit() and "." in name else name for name in self.classes]
 
+    def fingerprint(self) -> str:
+        """SHA-256 over names, class numbers and sizes of all files: what the processes of one job compare."""
+        lines = [f"{split} {label} {path.name} {path.stat().st_size}" for split in SPLITS for path, label in self.files[split]]
+        return hashlib.sha256("\n".join([*self.classes, *lines]).encode()).hexdigest()
 
-def check_folder(folder: str | Path) -> Folder:
+    def counts(self) -> str:
+        """How many images there are, in words."""
+        return ", ".join(f"{len(files)} {split}" for split, files in self.files.items()) + " images"
+
+
+def check_folder(folder: str | Path, skip_unreadable: bool = False) -> Folder:
     """Look at every file of a data folder before a second of training is spent on it.
+
+    With ``skip_unreadable`` every file is decoded, and those that cannot be are left out and listed.
 
     Raises
     ------
@@ -48,6 +58,8 @@ def check_folder(folder: str | Path) -> Folder:
             raise BadConfig(f"the data folder {root} has no {split}/: {LAYOUT}")
     classes = _classes(root)
     files = {split: [(path, i) for i, name in enumerate(classes) for path in _files(root / split / name)] for split in SPLITS}
+    if skip_unreadable:
+        return _without_unreadable(Folder(classes, files), root)
     for path, _ in (pair for pairs in files.values() for pair in pairs):
         _check_file(path)
     return Folder(classes, files)
@@ -79,108 +91,29 @@ def _check_file(path: Path) -> None:
         if not images.looks_whole(path):
             images.decode(path)
     except images.BadImage as error:
-        raise BadConfig(f"{path} cannot be trained on: {error}; delete or replace it") from error
+        raise BadConfig(unreadable(path, error)) from error
     except OSError as error:
         raise BadConfig(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-class Pick(NamedTuple):
-    """One sample of one epoch; ``weight`` is its part in the loss (see GlobalBatches)."""
-
-    epoch: int
-    index: int
-    weight: float
-
-
-class Photos(Dataset):
-    """The images of one split; ``photos[pick]`` is (float tensor [3, side, side], class number, weight)."""
-
-    def __init__(self, files: list[tuple[Path, int]], numbers: dict, augment: bool, seed: int):
-        self.files, self.seed, self.augment = files, seed, augment
-        self.transform = images.train_preset(numbers) if augment else images.eval_preset(numbers)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, pick: Pick) -> tuple[torch.Tensor, int, float]:
-        path, label = self.files[pick.index]
-        try:
-            image = images.decode(path)
-        except images.BadImage as error:  # damaged in the middle, where check_folder did not look
-            raise BadConfig(f"{path} cannot be trained on: {error}; delete or replace it") from error
-        if not self.augment:
-            return self.transform(image), label, pick.weight
-        # The crop depends on seed, epoch and sample and on nothing else: not on the process or the worker that makes it.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mix(self.seed, pick.epoch, pick.index))
-            return self.transform(image), label, pick.weight
+def _without_unreadable(folder: Folder, root: Path) -> Folder:
+    """Decode everything, because a file may be damaged in its middle; what is left must still have every class in every split."""
+    kept, skipped = {}, []
+    with ThreadPoolExecutor() as pool:
+        for split, files in folder.files.items():
+            said = list(pool.map(_why_unreadable, (path for path, _ in files)))
+            kept[split] = [pair for pair, why in zip(files, said, strict=True) if not why]
+            skipped += [why for why in said if why]
+            for label in set(range(len(folder.classes))) - {label for _, label in kept[split]}:
+                raise BadConfig(f"no image in {root / split / folder.classes[label]} can be decoded: put some there that can")
+    return replace(folder, files=kept, skipped=tuple(skipped))
 
 
-def _mix(seed: int, *numbers: int) -> int:
-    """One 63-bit seed of several numbers (the multiplier and the shift are those of splitmix64)."""
-    for number in numbers:
-        seed = (seed * 0xBF58476D1CE4E5B9 + number + 1) & (2**64 - 1)
-        seed ^= seed >> 31
-    return seed & (2**63 - 1)
-
-
-class GlobalBatches(Sampler):
-    """This process's part of each global batch.
-
-    The order of an epoch and its global batches depend on the seed only; rank r of N takes samples r::N of each. DDP averages the
-    gradients of N processes, so a sample of a global batch of B weighs N/B and the average is exactly the mean over the global
-    batch, also for the last one, which is smaller. Every process computes on at least two samples, because batch norm needs
-    two values a channel and DDP needs everybody: where there are fewer, other samples fill up and weigh 0.
-    """
-
-    def __init__(self, samples: int, batch_size: int, seed: int, rank: int = 0, world: int = 1):
-        if batch_size < world:
-            raise BadConfig(f"batch_size {batch_size} is less than the {world} processes that share it: raise it to {world} or more")
-        self.samples, self.batch_size, self.seed, self.rank, self.world, self.epoch = samples, batch_size, seed, rank, world, 0
-
-    def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Pick]]:
-        order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(_mix(self.seed, self.epoch))).tolist()
-        for start in range(0, self.samples, self.batch_size):
-            batch = order[start : start + self.batch_size]
-            picks = [Pick(self.epoch, index, self.world / len(batch)) for index in batch[self.rank :: self.world]]
-            fill = [Pick(self.epoch, order[i % self.samples], 0.0) for i in range(2 - len(picks))]
-            yield picks + fill
-
-
-class _Shares(Sampler):
-    """For looking without learning: samples r::N of a split in their order, each once."""
-
-    def __init__(self, samples: int, batch_size: int, rank: int, world: int):
-        self.mine, self.batch_size = range(rank, samples, world), batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.mine) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Pick]]:
-        for start in range(0, len(self.mine), self.batch_size):
-            yield [Pick(0, index, 1.0) for index in self.mine[start : start + self.batch_size]]
-
-
-def loader(folder: Folder, split: str, config: TrainConfig, rank: int = 0, world: int = 1, learn: bool = False) -> DataLoader:
-    """Batches (images [n, 3, side, side], class numbers [n], weights [n]) of this process; ``learn`` shuffles and augments."""
-    files = folder.files[split]
-    photos = Photos(files, images.preprocessing(config.image_size), learn and config.augment, config.seed)
-    if learn:
-        sampler = GlobalBatches(len(files), config.batch_size, config.seed, rank, world)
-    else:
-        sampler = _Shares(len(files), max(1, config.batch_size // world), rank, world)
-    keep = config.workers > 0
-    return DataLoader(
-        photos, batch_sampler=sampler, num_workers=config.workers, persistent_workers=keep, pin_memory=torch.cuda.is_available()
-    )
-
-
-def batches(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Iterate; a bad file met in a loader process is reported as one in this process (torch sends its traceback as the message)."""
+def _why_unreadable(path: Path) -> str | None:
     try:
-        yield from loader
-    except BadConfig as error:
-        raise BadConfig(str(error).strip().splitlines()[-1].removeprefix(f"{BadConfig.__module__}.BadConfig: ")) from error
+        images.decode(path)
+    except images.BadImage as error:
+        return f"{path} is left out: {error}"
+    except OSError as error:
+        return f"{path} is left out: it cannot be read: {error.strerror or error}"
+    return None

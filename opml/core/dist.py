@@ -4,6 +4,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import re
 import socket
 import warnings
 from datetime import timedelta
@@ -14,8 +15,16 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from opml.core.config import BadConfig
+from opml.core.lifeline import Lifeline
+
+BROKEN = re.compile(r"[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|recvValue failed|[Rr]emote process exited|NCCL.*(abort|remote)")
 JOIN_TIMEOUT = timedelta(minutes=10)  # instances of one job start, and have their data, minutes apart
 DEFAULT_PORT = "7777"  # what SageMaker's training toolkit uses
+
+
+class Lost(RuntimeError):
+    """Another process of this job is gone, so this one cannot go on."""
 
 
 class Place(NamedTuple):
@@ -24,6 +33,10 @@ class Place(NamedTuple):
     rank: int
     world: int
     meeting: str
+
+
+ALONE = Place(0, 1, "")
+_lifelines: list[Lifeline] = []  # of this process: one while it is joined with others, else none
 
 
 def find_place(env: dict[str, str] | None = None) -> Place:
@@ -35,17 +48,17 @@ def find_place(env: dict[str, str] | None = None) -> Place:
     if len(hosts) > 1:
         meeting = f"tcp://{env.get('MASTER_ADDR', hosts[0])}:{env.get('MASTER_PORT', DEFAULT_PORT)}"
         return Place(hosts.index(env["SM_CURRENT_HOST"]), len(hosts), meeting)
-    return Place(0, 1, "")
+    return ALONE
 
 
-def join() -> None:
-    """Become one of the processes of this job; does nothing if it has only one.
+def join(wanted: bool = True) -> None:
+    """Become one of the processes of this job; does nothing if it has only one, or if that is not ``wanted``.
 
     Raises
     ------
     RuntimeError : the others were not there in time.
     """
-    place = find_place()
+    place = find_place() if wanted else ALONE
     if device().type == "cuda":
         torch.cuda.set_device(device())
     if place.world == 1:
@@ -64,6 +77,7 @@ def join() -> None:
             f"process {place.rank} of {place.world} could not join the others at {place.meeting}: {error}; "
             "did all instances start, and may they talk to each other?"
         ) from error
+    _lifelines.append(Lifeline(distributed.distributed_c10d._get_default_store(), place.rank, place.world))
 
 
 def _meet(place: Place) -> dict:
@@ -91,10 +105,72 @@ def _name_interface() -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
+def fail(error: Exception) -> None:
+    """Before this process ends with an error: tell the others why; or find out why the connection to them broke.
+
+    Raises
+    ------
+    Lost : ``error`` says that the connection broke, and this says which process is gone.
+    """
+    if not _lifelines:
+        return
+    if isinstance(error, RuntimeError) and BROKEN.search(str(error)):
+        raise Lost(_lifelines[0].reason()) from error
+    _lifelines[0].say(str(error) or type(error).__name__)
+
+
+def part() -> None:
+    """From here on no process needs the others: they may end at different times."""
+    while _lifelines:
+        _lifelines.pop().stop()
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
 def leave() -> None:
-    """Part from the other processes."""
+    """Part from the other processes, in whatever state they are."""
+    while _lifelines:
+        _lifelines.pop().stop()
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def check_joined(required: bool = False) -> str:
+    """Whether this job's instances work together: a sentence for the log if they do not, else nothing.
+
+    Any script may ask, once it has set up ``torch.distributed`` or should have.
+
+    Raises
+    ------
+    BadConfig : they do not, and it is ``required``.
+    """
+    asked = max(instances(), int(os.environ.get("WORLD_SIZE", 1)))
+    if world() >= asked:
+        return ""
+    what = f"{asked} instances or processes were asked for and {world() - 1 or 'nothing'} of them joined this one"
+    what = f"this job has {asked} instances or processes, and nothing joins them" if world() == 1 else what
+    sentence = f"{what}: each trains a copy of its own on all of the data, takes as long as one alone, and is paid for"
+    if required:
+        raise BadConfig(f"{sentence}; use --join True, or a script that calls torch.distributed.init_process_group")
+    return f"WARNING: {sentence}"
+
+
+def agree(what: str, value: str, words: str) -> None:
+    """Make sure that all processes have the same value, say of a fingerprint; ``words`` describe it to a reader.
+
+    Raises
+    ------
+    BadConfig : they have not; every process raises it.
+    """
+    everybody: list = [(value, words)] * world()
+    if world() > 1:
+        distributed.all_gather_object(everybody, (value, words))
+    for other, (theirs, their_words) in enumerate(everybody):
+        if theirs != everybody[0][0]:
+            raise BadConfig(
+                f"the processes of this job disagree about {what}: process 0 has {everybody[0][1]}, process {other} has {their_words}; "
+                "give all of them the same (S3 data: FullyReplicated)"
+            )
 
 
 def rank() -> int:
@@ -124,6 +200,30 @@ def describe() -> str:
     threads = f" with {torch.get_num_threads()} threads" if gpus == 0 else ""
     together = f"{world()} processes joined ({distributed.get_backend()}), each" if world() > 1 else "1 process,"
     return f"{together} on {device().type}{threads}{unused}"
+
+
+def instances() -> int:
+    """How many instances the job was given, whether or not they work together."""
+    return max(1, len(json.loads(os.environ.get("SM_HOSTS", "[]"))))
+
+
+def gather_dealt(parts: list[torch.Tensor], groups: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """All groups in their order, on all ranks; rank r of N brought the groups r::N as ``parts``, each of ``shape``.
+
+    Returns
+    -------
+    Tensor [groups * shape[0], *shape[1:]].
+    """
+    if world() == 1:
+        return torch.cat(parts)
+    slots = -(-groups // world())
+    mine = torch.zeros(slots, *shape)
+    for slot, part in enumerate(parts):
+        mine[slot] = part
+    mine = mine.to(device())
+    dealt = [torch.empty_like(mine) for _ in range(world())]
+    distributed.all_gather(dealt, mine)
+    return torch.stack(dealt, dim=1).flatten(0, 2)[: groups * shape[0]].cpu()
 
 
 def total(*numbers: float) -> list[float]:

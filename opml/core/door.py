@@ -2,6 +2,7 @@
 
 import traceback
 
+from opml.core import dist
 from opml.core.config import BadConfig, TrainConfig, report_failure, stop
 from opml.core.train import fit
 
@@ -15,6 +16,8 @@ def run(config: TrainConfig) -> int:
         fit(config)
     except BadConfig as error:
         stop(str(error))
+    except dist.Lost as error:
+        stop(str(error), exit_code=1)  # nothing that this process's user gave it
     except Exception as error:
         report_failure(f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
         raise

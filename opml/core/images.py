@@ -1,12 +1,15 @@
 """From the bytes of a picture to the network's input: the same code for training, validation and serving."""
 
+import math
 import os
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision import transforms
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # an allow-list: Pillow would try 40 decoders, some of them with a bad history
 MAX_PIXELS = 25_000_000  # 25 megapixels decode to 75 MB; a PNG of 10 kB can hold 80 of them
@@ -57,7 +60,8 @@ def decode(source: str | Path | IO[bytes]) -> Image.Image:
         image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
         try:
             image.load()  # only this reads the pixels: verify() accepts half a JPEG
-            return to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)  # without a copy, and without a word where it stands upright
+            return to_rgb(image)
         except Exception as error:  # a decoder fed with damaged bytes raises whatever it meets: OSError, SyntaxError, struct.error ...
             raise BadImage(422, "the image is cut short or damaged") from error
 
@@ -66,7 +70,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Grey, palette, transparent, CMYK and 16-bit pictures as 8-bit RGB."""
     if image.mode.startswith("I"):  # 16-bit grey: convert() would clip at 255 instead of scaling
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert() would copy
 
 
 def looks_whole(path: str | Path) -> bool:
@@ -91,18 +95,44 @@ def preprocessing(image_size: int) -> dict:
     return {"image_size": image_size, "resize": round(image_size * 256 / 224), "mean": list(MEAN), "std": list(STD)}
 
 
-def eval_preset(numbers: dict) -> transforms.Compose:
-    """Validation, test and serving: the short side to ``resize``, the middle, to a float tensor [3, image_size, image_size]."""
-    return transforms.Compose(
-        [transforms.Resize(numbers["resize"]), transforms.CenterCrop(numbers["image_size"]), *_to_input(numbers["mean"], numbers["std"])]
-    )
+def eval_preset(numbers: dict) -> Callable[[Image.Image], torch.Tensor]:
+    """Validation, test and serving: a picture to a float tensor [3, image_size, image_size]."""
+    return lambda image: to_input(middle(image, numbers)[None], numbers)[0]
 
 
-def train_preset(numbers: dict) -> transforms.Compose:
-    """Training: a random part (at least half) of the picture, mirrored or not; the random numbers are torch's."""
-    crop = transforms.RandomResizedCrop(numbers["image_size"], scale=(0.5, 1.0), ratio=(0.8, 1.25))
-    return transforms.Compose([crop, transforms.RandomHorizontalFlip(), *_to_input(numbers["mean"], numbers["std"])])
+def middle(image: Image.Image, numbers: dict) -> torch.Tensor:
+    """The short side scaled to ``resize``, and of that the middle: uint8 [image_size, image_size, 3].
+
+    In one step: pixels that the crop would throw away are never computed.
+    """
+    side = min(image.size) * numbers["image_size"] / numbers["resize"]
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return _scaled(image, (left, top, left + side, top + side), numbers["image_size"])
 
 
-def _to_input(mean: list[float], std: list[float]) -> list:
-    return [transforms.ToTensor(), transforms.Normalize(mean, std)]
+def random_part(image: Image.Image, numbers: dict, draw: random.Random) -> torch.Tensor:
+    """A random part (at least half) of the picture, mirrored or not: uint8 [image_size, image_size, 3]."""
+    for _ in range(10):  # a part of that area and shape may not fit into the picture
+        area = image.width * image.height * draw.uniform(0.5, 1.0)
+        ratio = math.exp(draw.uniform(math.log(0.8), math.log(1.25)))
+        width, height = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if width <= image.width and height <= image.height:
+            break
+    else:
+        width = height = min(image.size)
+    left, top = draw.uniform(0, image.width - width), draw.uniform(0, image.height - height)
+    pixels = _scaled(image, (left, top, left + width, top + height), numbers["image_size"])
+    return pixels.flip(1) if draw.random() < 0.5 else pixels
+
+
+def _scaled(image: Image.Image, box: tuple[float, float, float, float], side: int) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box)))
+
+
+def to_input(pixels: torch.Tensor, numbers: dict) -> torch.Tensor:
+    """Pixels [n, side, side, 3], uint8, to the network's input [n, 3, side, side], float32, where the pixels are.
+
+    Nothing is moved for the new order of dimensions: an image in Pillow's order is a tensor in the channels-last format.
+    """
+    mean, std = (torch.tensor(numbers[name], device=pixels.device).view(1, 3, 1, 1) for name in ("mean", "std"))
+    return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# numpy looks at the machine's numbers once, and warns if training has by then told the processor to flush the tiniest to 0.
+_ = np.finfo(np.float32), np.finfo(np.float64)
 TRAIN, EVAL, PREDICT, GLOBAL = "TRAIN", "EVAL", "PREDICT", "GLOBAL"  # smdebug's mode names
 MODES = (TRAIN, EVAL, PREDICT, GLOBAL)
-SAMPLE = 16_384  # elements that the percentiles of a large tensor are taken from: sorting 2 million weights would cost a training step
+SAMPLE = 4096  # elements that the percentiles of a large tensor are taken from: sorting 2 million weights would cost a training step
 # smdebug's default collections, by the regular expressions that they are filled by.
 COLLECTIONS = {
     "losses": r"[Ll]oss_(?!input).*output",
@@ -95,7 +97,7 @@ class Record:
     ----------
     times : when a global step was saved, s since 1970.
     now : when the source was last read, s since 1970.
-    facts : what is known of the job as a whole: ``workers`` (loader processes), ``cores``, ``device``, ``batch_size``.
+    facts : what is known of the job as a whole: ``loaders`` (processes or threads), ``cores``, ``device``, ``batch_size``.
     """
 
     collections: dict[str, list[str]] = field(default_factory=dict)

@@ -90,22 +90,23 @@ def max_initialization_time(record: Record, threshold: float) -> Finding | Quiet
 
 
 def dataloader(record: Record, min_threshold: float, max_threshold: float, patience: int) -> Finding | Quiet:
-    """The number of loader processes is below ``min_threshold`` % or above ``max_threshold`` % of the machine's cores.
+    """The number of parallel loaders is below ``min_threshold`` % or above ``max_threshold`` % of the machine's cores.
 
-    AWS takes the median of processes seen at one time by its framework profiler; our recorder knows the number that was asked for.
+    AWS takes the median of the loader processes seen at one time by its framework profiler; our recorder knows the number of loaders
+    that were asked for (threads, in our training loop).
     """
-    workers, cores = record.facts.get("workers"), record.facts.get("cores")
-    if workers is None or cores is None:
-        raise NoData("the number of loader processes was not recorded")
-    if workers == 0:
-        raise NotHere("images are loaded in the training process (--workers 0): there are no loader processes to count")
+    loaders, cores = record.facts.get("loaders"), record.facts.get("cores")
+    if loaders is None or cores is None:
+        raise NoData("the number of loaders was not recorded")
+    if loaders == 0:
+        raise NotHere("images are loaded by the training process itself: there are no loaders to count")
     steps = sum(phase.phase == "step" for phase in record.phases)
     if steps <= patience:
         raise NoData(f"{steps} steps were recorded, and the rule judges after more than {patience}")
-    share, figures = 100 * workers / cores, {"dataloader_workers": workers, "cores": cores}
+    share, figures = 100 * loaders / cores, {"dataloader_workers": loaders, "cores": cores}
     if min_threshold <= share <= max_threshold:
         return Quiet(figures)
-    return Finding(record.phases[0].step, f"{workers} loader processes for {cores} cores ({share:.0f} %)", figures)
+    return Finding(record.phases[0].step, f"{loaders} loaders for {cores} cores ({share:.0f} %)", figures)
 
 
 def overall_system_usage(record: Record) -> Quiet:

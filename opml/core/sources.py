@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from opml.core.records import Record, Summary
+from opml.core.records import Phase, Record, Summary, System
 
 END_OF_JOB = "training_job_end.ts"  # smdebug, or SageMaker in its place, writes it when nothing more will come
+RECORD_FILE = "record.jsonl"
+PARTS = ("loading", "forward", "backward", "optimizer")  # of a step
 REDUCTION = re.compile(r"smdebug/reductions/(?P<what>\w+)/(?P<name>.+)$")
 
 
@@ -100,3 +102,53 @@ def _summary(values: dict[str, float]) -> Summary:
     if "variance" in values:
         values.setdefault("std", math.sqrt(values["variance"]))
     return Summary(**{what: value for what, value in values.items() if what in ("mean", "std", "min", "max", "abs_mean", "l2")})
+
+
+class RecorderSource:
+    """The folder into which :mod:`opml.core.recorder` writes its lines."""
+
+    def __init__(self, folder: str | Path, record: Record | None = None):
+        self.file, self.record = Path(folder) / RECORD_FILE, record or Record()
+        self._offset = 0
+
+    def update(self) -> Record:
+        """Add the whole lines that were written since the last call."""
+        if self.file.exists():
+            with self.file.open("rb") as file:
+                file.seek(self._offset)
+                whole = file.read().rpartition(b"\n")
+            for line in whole[0].splitlines():
+                take_line(self.record, json.loads(line))
+            self._offset += len(whole[0]) + len(whole[1])
+        self.record.now = time.time()
+        return self.record
+
+
+def read_recorder(folder: str | Path) -> Record:
+    """All that our recorder wrote into ``folder``; an empty record if there is nothing."""
+    return RecorderSource(folder).update()
+
+
+def take_line(record: Record, line: dict) -> None:
+    """Put one line of the recorder into a record."""
+    for step, mode, mode_step, value in line.get("losses", ()):
+        record.add(line["name"], mode, step, Summary(mean=value, abs_mean=abs(value), size=1, **_counts(value)), mode_step)
+    for name, figures in line.get("tensors", {}).items():
+        active = figures.get("active")
+        record.add(name, line["mode"], line["step"], Summary(**{**figures, "active": active and tuple(active)}), line["mode_step"])
+    instance = record.facts.get("instance", "algo-1")
+    for step, mode, start, *parts, whole in line.get("steps", ()):
+        record.times[step] = start + whole
+        record.phases.append(Phase(step, mode, "step", start, whole, instance))
+        for phase, lasted in zip(PARTS, parts, strict=True):
+            if lasted is not None:
+                record.phases.append(Phase(step, mode, phase, start, lasted, instance))
+                start += lasted
+    for timestamp, kind, dimension, value in line.get("system", ()):
+        record.system.append(System(timestamp, instance, kind, dimension, value))
+    record.facts.update(line.get("facts", {}))
+    record.finished = record.finished or line.get("finished", False)
+
+
+def _counts(value: float) -> dict[str, int]:
+    return {"nan": int(math.isnan(value)), "inf": int(math.isinf(value)), "zeros": int(value == 0)}

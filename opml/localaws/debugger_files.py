@@ -51,6 +51,9 @@ def fault(request: dict) -> str | None:
         path = local_path(request, member)
         if not path.is_relative_to(ROOT) or len(path.parts) < 4 or ".." in path.parts:
             return f"The local AWS keeps what Debugger saves below {ROOT} only: {member}'s LocalPath is {path}."
+    for rule in (request.get("DebugRuleConfigurations") or []) + (request.get("ProfilerRuleConfigurations") or []):
+        if "/" in rule["RuleConfigurationName"] or rule["RuleConfigurationName"] in (".", ".."):
+            return f"The local AWS names folders by rules: RuleConfigurationName {rule['RuleConfigurationName']!r} cannot be one."
     interval = (request.get("ProfilerConfig") or {}).get("ProfilingIntervalInMilliseconds")
     if interval not in (None, *MILLISECONDS):
         return f"Invalid ProfilingIntervalInMilliseconds {interval}: valid values are {', '.join(map(str, MILLISECONDS))}."

@@ -42,7 +42,7 @@ def _link(path: Path, target: Path) -> None:
 
 @dataclass
 class Upload:
-    """Sends a growing folder to an S3 prefix; what S3 refuses is kept in ``fault``, and sent again at the next look."""
+    """Sends a growing folder to an S3 prefix; what S3 refuses stands in ``fault``, and is sent again at the next look."""
 
     folder: Path
     uri: str
@@ -51,6 +51,7 @@ class Upload:
 
     def send(self) -> None:
         """Send what has changed since the last call."""
+        self.fault = None
         paths = sorted(channels.files(self.folder), key=lambda path: (LAST in path.parts, path))
         for path in paths:
             if path.name.endswith(NOT_SENT):

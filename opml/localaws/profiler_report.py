@@ -32,7 +32,7 @@ def in_words(verdicts: list[Verdict]) -> str:
 
 def write(record: Record, verdicts: list[Verdict], folder: Path, job: str) -> None:
     """Write ``profiler-report.html``, ``profiler-report.ipynb`` and ``profiler-reports/<Rule>.json``."""
-    from opml.core import report  # TODO
+    from opml.core import report  # needed once, at the job's end
 
     reports = folder / "profiler-reports"
     reports.mkdir(parents=True, exist_ok=True)

@@ -37,8 +37,8 @@ def main(task_file: str) -> None:
             source.update()
         record.finished = last
         now = (len(record.steps()), len(record.system), len(record.phases))
-        if last or now != seen:
-            for judge in judges:
+        for judge in judges:
+            if last or now != seen or judge.waits:
                 judge.look(record)
         if last:
             return
@@ -52,6 +52,7 @@ class Judge:
     def __init__(self, number: int, task: dict, words: Words):
         self._number, self._task, self._words = number, task, words
         self._done = False
+        self.waits = task["rule"] == "StalledTrainingRule"  # looks at the time, also when nothing is saved
         try:
             self._actions = _actions(task)
         except ValueError as error:

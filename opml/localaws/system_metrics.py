@@ -5,7 +5,10 @@ Format as the profiler writes it: ``system/incremental/<YYYYMMDDHH, UTC>/<epoch 
 """
 
 import contextlib
+import functools
 import json
+import shutil
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from pathlib import Path
 import psutil
 
 MINUTE = 60
+QUERY = ("--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Counters:
     memory: float  # per cent used, at this moment
     disk: tuple  # operations, bytes read, bytes written
     network: tuple  # bytes received, bytes sent
+    gpus: tuple = ()  # (per cent busy, per cent of memory used) of each GPU, at this moment
 
     @classmethod
     def now(cls) -> "Counters":
@@ -34,7 +39,7 @@ class Counters:
         return cls(
             moment=time.time(), cores=tuple(psutil.cpu_times(percpu=True)), memory=psutil.virtual_memory().percent,
             disk=(disk.read_count + disk.write_count, disk.read_bytes, disk.write_bytes) if disk else (0, 0, 0),
-            network=(network.bytes_recv, network.bytes_sent) if network else (0, 0),
+            network=(network.bytes_recv, network.bytes_sent) if network else (0, 0), gpus=read_gpus(),
         )  # fmt: skip
 
 
@@ -45,6 +50,8 @@ def events(before: Counters, after: Counters, host: str) -> list[dict]:
     for number, (old, new) in enumerate(zip(before.cores, after.cores, strict=False)):
         used, waited = _shares(old, new)
         found += [("cpu", f"cpu{number}", "CPUUtilization", used), ("cpu", f"cpu{number}", "I/OWaitPercentage", waited)]
+    for number, (busy, memory) in enumerate(after.gpus):
+        found += [("gpu", f"gpu{number}", "GPUUtilization", busy), ("gpu", f"gpu{number}", "GPUMemoryUtilization", memory)]
     rates = [(new - old) / seconds for old, new in zip((*before.disk, *before.network), (*after.disk, *after.network), strict=True)]
     for name, rate in zip(("IOPS", "ReadThroughputInBytesPerSecond", "WriteThroughputInBytesPerSecond"), rates[:3], strict=True):
         found.append(("i/o", name, "", rate))
@@ -54,6 +61,29 @@ def events(before: Counters, after: Counters, host: str) -> list[dict]:
         {"Type": kind, "Name": name, "Dimension": dimension, "Value": round(value, 2), "NodeId": host, "Timestamp": after.moment}
         for kind, name, dimension, value in found
     ]
+
+
+def read_gpus() -> tuple[tuple[float, float], ...]:
+    """What nvidia-smi says of each GPU; nothing where there is none, or where it does not answer within 2 seconds."""
+    if (program := _nvidia_smi()) is None:
+        return ()
+    try:
+        done = subprocess.run([program, *QUERY], capture_output=True, text=True, timeout=2, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return parse_gpus(done.stdout)
+
+
+@functools.cache
+def _nvidia_smi() -> str | None:
+    return shutil.which("nvidia-smi")
+
+
+def parse_gpus(text: str) -> tuple[tuple[float, float], ...]:
+    """One line a GPU: busy per cent, MiB used, MiB in all; a GPU that does not tell (``[N/A]``) is left out."""
+    rows = [line.split(", ") for line in text.strip().splitlines()]
+    numbers = [[float(cell) for cell in row] for row in rows if all(cell.replace(".", "").isdigit() for cell in row)]
+    return tuple((busy, 100 * used / whole) for busy, used, whole in numbers)
 
 
 def _shares(old, new) -> tuple[float, float]:

@@ -97,6 +97,8 @@ class TrainingMixin:
             raise ValidationError(f"The request was rejected because the training job is in status {job.fake.secondary_status}.")
         if others := set(request) - {"TrainingJobName", "ProfilerConfig", "ProfilerRuleConfigurations"}:
             raise ValidationError(f"The local AWS changes the profiler and its rules only, not {', '.join(sorted(others))}.")
+        if (wrong := debugger_files.fault(request)) is not None:
+            raise ValidationError(wrong)
         job.debugger.update(request)
         return ActionResult({"TrainingJobArn": job.fake.arn})
 

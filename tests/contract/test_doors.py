@@ -10,7 +10,7 @@ import torch
 from doors import QUICK, ROOT, finish, flags, hosts, start
 
 import hpo
-from opml.core import model, train
+from opml.core import loop, model
 from opml.core.config import TrainConfig
 from opml.core.metrics import TEST_ACCURACY, VALID_LOSS
 
@@ -150,7 +150,7 @@ def test_what_nobody_expected_keeps_its_traceback_and_reaches_the_failure_file(t
     def evaluate(*parts):
         raise ZeroDivisionError("by nobody")
 
-    monkeypatch.setattr(train, "evaluate", evaluate)
+    monkeypatch.setattr(loop, "evaluate", evaluate)
     monkeypatch.setenv("SM_OUTPUT_DIR", str(tmp_path))
     with pytest.raises(ZeroDivisionError):
         hpo.main(flags(**QUICK, data=tiny_sample, model_dir=tmp_path / "model", output_dir=tmp_path / "output"))

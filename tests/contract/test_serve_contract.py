@@ -10,7 +10,7 @@ import torch
 from doors import ROOT
 from PIL import Image
 
-from opml.core import data, model, serve
+from opml.core import batches, data, model, serve
 from opml.core.config import TrainConfig
 from opml.core.serve import RequestError, input_fn, model_fn, output_fn, predict_fn
 
@@ -47,7 +47,8 @@ def test_an_answer_has_all_logits_and_the_five_most_probable_breeds(artefact):
 
 def test_serving_sees_a_picture_as_validation_does(artefact, tiny_sample):
     path, _ = data.check_folder(tiny_sample).files["valid"][0]
-    validation = data.Photos([(path, 0)], data.images.preprocessing(32), augment=False, seed=0)[data.Pick(0, 0, 1.0)][0]
+    numbers = data.images.preprocessing(32)
+    validation = data.images.to_input(batches.Photos([(path, 0)], numbers).pixels(0)[None], numbers)[0]
     loaded = model_fn(str(artefact))
     with torch.inference_mode():
         wanted = loaded.model(validation[None])[0].tolist()

@@ -1,6 +1,9 @@
 """Debugger and profiler in the local AWS: what a job saves reaches S3 while it runs; rules are evaluated on it."""
 
+import os
+
 import pytest
+import sagemaker
 from botocore.exceptions import ClientError
 from debugged import LOSS, NEW, PLAIN, debugged, keys, rule, rule_log, statuses
 from sagemaker.debugger import DebuggerHookConfig, FrameworkProfile, ProfilerConfig, ProfilerRule, Rule, rule_configs
@@ -9,7 +12,12 @@ from smdebug.trials import create_trial
 from waiting import eventually
 
 from opml import rules
+from opml.localaws import client
 
+REPORTS = (
+    "BatchSize", "CPUBottleneck", "Dataloader", "GPUMemoryIncrease", "IOBottleneck", "LoadBalancing", "LowGPUUtilization",
+    "MaxInitializationTime", "OverallFrameworkMetrics", "OverallSystemUsage", "StepOutlier",
+)  # fmt: skip
 COURSE = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "LossNotDecreasing")
 SAVED = [
     ("losses", {"save_interval": "2"}),
@@ -30,6 +38,17 @@ class Large(Rule):
 
 
 @pytest.fixture(scope="module")
+def session(local_aws):
+    """The SDK's session as other people's notebooks have it: the owner's, in the environment."""
+    before = dict(os.environ)
+    client.apply(local_aws)
+    client.tune_sdk(local_aws)
+    yield sagemaker.Session(default_bucket=local_aws.bucket)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
 def watched(jobs):
     """One job with the course's rules, one made to fire, one asked wrongly, and a custom one twice."""
     source = {"source_s3_uri": jobs.put("rules/large.py", CUSTOM)}
@@ -39,7 +58,7 @@ def watched(jobs):
     return jobs.run(PLAIN, **debugged(jobs, rules=asked, collections=SAVED))
 
 
-def test_a_script_that_knows_nothing_of_smdebug_is_hooked_in_the_images_that_did_so(watched, jobs, aws):
+def test_a_script_that_knows_nothing_of_smdebug_is_hooked_in_the_images_that_did_so(watched, jobs, session):
     place = f"debug/{watched['TrainingJobName']}/debug-output"
     assert watched["TrainingJobStatus"] == "Completed" and "/training_job_end.ts" in keys(jobs, place)
     trial = create_trial(f"s3://{jobs.bucket}/{place}")
@@ -101,15 +120,15 @@ def test_stop_training_stops_the_job_in_which_its_rule_fires(jobs):
     assert statuses(job)["VanishingGradient"][0] == "IssuesFound"
 
 
-def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(aws, tmp_path):
+def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(session, jobs, tmp_path):
     (tmp_path / "train.py").write_text(PLAIN)
     asked = [Rule.sagemaker(getattr(rule_configs, name)()) for name in rules.RULES]
     estimator = PyTorch(
-        "train.py", source_dir=str(tmp_path), role=aws.role_arn, instance_type="ml.m5.large", instance_count=1, framework_version="1.8",
-        py_version="py36", rules=[*asked, ProfilerRule.sagemaker(rule_configs.ProfilerReport())], sagemaker_session=aws.sagemaker_session,
+        "train.py", source_dir=str(tmp_path), role=jobs.role_arn, instance_type="ml.m5.large", instance_count=1, framework_version="1.8",
+        py_version="py36", rules=[*asked, ProfilerRule.sagemaker(rule_configs.ProfilerReport())], sagemaker_session=session,
         profiler_config=ProfilerConfig(system_monitor_interval_millis=500, framework_profile_params=FrameworkProfile(num_steps=10)),
         debugger_hook_config=DebuggerHookConfig(hook_parameters={"train.save_interval": "100", "eval.save_interval": "10"}),
-        output_path=aws.uri("jobs"), code_location=aws.uri("code"),
+        output_path=f"s3://{jobs.bucket}/course",
     )  # fmt: skip
     estimator.fit(logs=False)
     summary = {entry["RuleConfigurationName"]: entry for entry in estimator.latest_training_job.rule_job_summary()}
@@ -117,6 +136,11 @@ def test_the_courses_job_has_six_final_statuses_with_details_right_after_fit(aws
     assert {entry["RuleEvaluationStatus"] for entry in summary.values()} <= {"NoIssuesFound", "IssuesFound", "Stopped"}, summary
     assert LOSS in create_trial(estimator.latest_job_debugger_artifacts_path()).tensor_names()
     assert summary["ProfilerReport"]["RuleEvaluationStatus"] == "NoIssuesFound", summary
+    prefix = f"{estimator.output_path}/{estimator.latest_training_job.name}".split("/", 3)[3]
+    left = keys(jobs, f"{prefix}/rule-output/ProfilerReport/profiler-output/")
+    assert {"profiler-report.html", "profiler-report.ipynb"} <= set(left)
+    assert {name.removeprefix("profiler-reports/") for name in left if "reports/" in name} == {f"{rule}.json" for rule in REPORTS}
+    assert keys(jobs, estimator.latest_job_profiler_artifacts_path().split("/", 3)[3])
 
 
 IDLE = "import time\nprint('idle', flush=True)\ntime.sleep(600)"

@@ -1,13 +1,14 @@
 """opml.core.train: exact metrics, best weights, honest words. Each test here answers a defect that copies of this project had."""
 
 import json
+import re
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from opml.core import data, dist, images, model, train
+from opml.core import batches, data, dist, images, inputs, loop, model, train
 from opml.core.config import BadConfig, TrainConfig
 
 
@@ -43,7 +44,9 @@ def test_all_epochs_are_run_and_recorded(settings, trained):
 def test_the_model_that_is_saved_is_the_one_with_the_smallest_validation_loss(settings, trained):
     assert trained["validation:loss"] == min(row["validation:loss"] for row in rows(settings)["history"])
     saved, folder = model.load(settings.model_dir), data.check_folder(settings.data)
-    loss, accuracy = train.evaluate(saved.model, data.loader(folder, "valid", settings), torch.device("cpu"))
+    photos = {"valid": batches.Photos(folder.files["valid"], images.preprocessing(32))}
+    looks = inputs.Pictures(photos, torch.device("cpu")).batches("valid", batches.shares(6, 4))
+    loss, accuracy = loop.evaluate(saved.model, looks, torch.device("cpu"))
     assert loss == pytest.approx(trained["validation:loss"], abs=1e-5) and accuracy == trained["validation:accuracy"]
 
 
@@ -66,7 +69,7 @@ class Constant(nn.Module):
 def test_metrics_are_sums_over_samples_divided_once():
     # 5 samples in batches of 4 and 1: a mean of batch means would weigh the last sample fourfold, floor division would say 0.
     samples = [(torch.zeros(3, 2, 2), label, 1.0) for label in (0, 0, 0, 1, 1)]
-    loss, accuracy = train.evaluate(Constant(), DataLoader(samples, batch_size=4), torch.device("cpu"))
+    loss, accuracy = loop.evaluate(Constant(), DataLoader(samples, batch_size=4), torch.device("cpu"))
     right, wrong = -torch.tensor([0.5, 0.0]).log_softmax(0).double()
     assert accuracy == 0.6
     assert loss == pytest.approx((3 * right + 2 * wrong).item() / 5, abs=1e-7)
@@ -96,10 +99,38 @@ def test_weights_may_be_trained_on_without_freezing(settings, weights_file, tmp_
 
 
 def test_without_weights_nothing_is_frozen_and_the_log_says_so(settings, tmp_path, capsys):
-    train.fit(settings.replace(freeze="backbone", epochs=1, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
+    train.fit(settings.replace(epochs=1, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
     start, end = model.build(settings, 3)[0].state_dict(), model.read_weights(tmp_path / "m")
     assert not torch.equal(start["conv1.weight"], end["conv1.weight"])
-    assert "nothing is frozen; --freeze backbone is not followed" in capsys.readouterr().out
+    assert "without pretrained weights (none were asked for), so nothing is frozen\n" in capsys.readouterr().out
+
+
+def test_a_backbone_of_random_weights_is_frozen_if_that_is_asked_for_with_a_warning(settings, tmp_path, capsys):
+    train.fit(settings.replace(freeze="backbone", epochs=1, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
+    start, end = model.build(settings, 3)[0].state_dict(), model.read_weights(tmp_path / "m")
+    assert torch.equal(start["conv1.weight"], end["conv1.weight"]) and not torch.equal(start["fc.weight"], end["fc.weight"])
+    assert "WARNING: --freeze backbone freezes random weights" in capsys.readouterr().out
+
+
+def test_the_last_stage_alone_can_be_trained(settings, weights_file, tmp_path, capsys):
+    changes = {"freeze": "layer3", "views": 2, "precision": "float32", "epochs": 1}
+    train.fit(settings.replace(weights=weights_file, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o"), **changes))
+    before, after = torch.load(weights_file), model.read_weights(tmp_path / "m")
+    assert {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])} == {"layer4", "fc"}
+    assert "features computed once (layer3 frozen, 2 views of each training image, float32): 48 pictures" in capsys.readouterr().out
+
+
+def test_patience_ends_a_job_that_gets_no_better(settings, weights_file, tmp_path, capsys):
+    short = settings.replace(weights=weights_file, epochs=30, patience=2, learning_rate=0.5, schedule="constant")
+    train.fit(short.replace(model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
+    history = rows(short.replace(output_dir=str(tmp_path / "o")))
+    assert len(history["history"]) == history["best_epoch"] + 2 < 30
+    assert f"the validation loss was smallest in epoch {history['best_epoch']} (--patience 2)" in capsys.readouterr().out
+
+
+def test_the_log_says_what_the_job_has_cost_if_it_knows_the_price(settings, tmp_path, capsys):
+    train.fit(settings.replace(epochs=1, price_per_hour=3600.0, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
+    assert re.search(r"epoch 1/1: .* about 0 s left, \d+\.\d{4} USD so far\n", capsys.readouterr().out)
 
 
 def test_a_last_batch_of_one_image_can_be_trained_on(settings, tmp_path):
@@ -113,7 +144,12 @@ def test_a_loss_that_explodes_is_said_and_nothing_is_saved(settings, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
-def test_the_step_size_rises_falls_and_ends_near_nothing():
-    sizes = [train.step_size(step, 100) for step in range(100)]
-    assert sizes[9] == max(sizes) == 1 and 0 < sizes[0] == 0.1 and 0 <= sizes[-1] < 0.001
-    assert train.step_size(0, 1) == 1
+@pytest.mark.parametrize("schedule, rise", [("cosine", 10), ("onecycle", 30)])
+def test_the_step_size_rises_falls_and_ends_near_nothing(schedule, rise):
+    sizes = [loop.step_size(step, 100, schedule) for step in range(100)]
+    assert sizes[rise - 1] == max(sizes) == 1 and 0 < sizes[0] <= 0.1 and 0 <= sizes[-1] < 0.001
+    assert loop.step_size(0, 1, schedule) == 1
+
+
+def test_a_constant_step_size_is_the_learning_rate():
+    assert {loop.step_size(step, 10, "constant") for step in range(10)} == {1.0}

@@ -61,6 +61,7 @@ def test_where_the_script_has_no_opt_ml_of_its_own_smdebug_is_told_where_to_look
     ("members", "word"),
     [
         ({"DebugHookConfig": {"LocalPath": "/tmp/x"}}, "LocalPath is /tmp/x"),
+        ({"DebugRuleConfigurations": [{"RuleConfigurationName": "../x"}]}, "'../x' cannot be one"),
         ({"ProfilerConfig": {"ProfilingIntervalInMilliseconds": 300}}, "300: valid values are 100"),
         ({"ProfilerConfig": {"ProfilingIntervalInMilliseconds": 200}, "DebugHookConfig": {}}, None),
     ],
@@ -121,6 +122,13 @@ def test_a_sample_is_the_difference_of_two_readings():
     assert found["cpu0", "CPUUtilization"] == 50.0 and found["cpu0", "I/OWaitPercentage"] == 25.0
     assert found["MemoryUsedPercent", ""] == 41.0 and found["IOPS", ""] == 2.0
     assert found["ReadThroughputInBytesPerSecond", ""] == 500.0 and found["TransmitBytesPerSecond", "Algorithm"] == 250.0
+
+
+def test_gpus_are_told_as_nvidia_smi_does():
+    assert system_metrics.parse_gpus("35, 1024, 4096\n[N/A], 1, 2\n") == ((35.0, 25.0),)
+    reading = Counters(1.0, (), 40.0, (0, 0, 0), (0, 0), gpus=((35.0, 25.0),))
+    found = {event["Dimension"]: event["Value"] for event in system_metrics.events(reading, reading, "algo-1") if event["Name"] == "gpu0"}
+    assert found == {"GPUUtilization": 35.0, "GPUMemoryUtilization": 25.0}
 
 
 def test_samples_are_filed_by_hour_and_minute(tmp_path):

@@ -3,12 +3,13 @@
 import json
 import threading
 
+import nbformat
 import numpy as np
 import pytest
 
 from opml.core.records import EVAL, TRAIN, Record
 from opml.core.rules import Verdict
-from opml.localaws import rule_worker
+from opml.localaws import profiler_report, rule_worker
 from opml.localaws.profiler_source import ProfilerSource, steps
 from opml.localaws.rule_words import NO_DATA
 
@@ -89,6 +90,25 @@ def test_what_awss_evaluator_alone_needs_is_left_out():
 def test_a_stalled_job_is_stopped_by_its_name():
     found = rule_worker._actions(task("StalledTrainingRule", stop_training_on_fire="True"))
     assert found == [{"name": "stoptraining", "training_job_prefix": "job"}]
+
+
+def test_only_the_rule_about_time_looks_when_nothing_was_saved():
+    assert rule_worker.Judge(0, task("StalledTrainingRule"), Said()).waits and not rule_worker.Judge(0, task("Overfit"), Said()).waits
+
+
+def test_the_reports_notebook_is_valid_and_names_each_finding():
+    verdicts = [
+        Verdict("BatchSize", "NotApplicable", details="no GPU | none"),
+        Verdict("StepOutlier", "IssuesFound", why="12 of 200 steps"),
+    ]
+    made = nbformat.from_dict(profiler_report.notebook(verdicts, "job"))
+    nbformat.validate(made)
+    assert "| StepOutlier | IssuesFound | 12 of 200 steps |" in made.cells[1].source and "no GPU \\| none" in made.cells[1].source
+
+
+def test_the_reports_details_name_what_had_nothing_to_look_at():
+    verdicts = [Verdict("BatchSize", "NotApplicable"), Verdict("StepOutlier", "NoIssuesFound"), Verdict("IOBottleneck", "NotApplicable")]
+    assert profiler_report.in_words(verdicts) == "no issues: StepOutlier; not applicable: BatchSize, IOBottleneck"
 
 
 def line(value, name="cpu0", kind="cpu", dimension="CPUUtilization", moment=1.0):

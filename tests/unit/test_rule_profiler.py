@@ -94,13 +94,13 @@ def test_a_first_step_that_never_came_is_late_too():
 @pytest.mark.parametrize(("workers", "status"), [(7, "NoIssuesFound"), (6, "IssuesFound"), (20, "NoIssuesFound"), (21, "IssuesFound")])
 def test_loaders_are_measured_by_the_cores(workers, status):
     record = durations(*[1.0] * 11)
-    record.facts = {"workers": workers, "cores": 10}
+    record.facts = {"loaders": workers, "cores": 10}
     assert evaluate("Dataloader", record).status == status
 
 
 def test_loading_in_the_training_process_leaves_nothing_to_count():
     record = durations(*[1.0] * 11)
-    record.facts = {"workers": 0, "cores": 10}
+    record.facts = {"loaders": 0, "cores": 10}
     assert evaluate("Dataloader", record).status == "NotApplicable"
 
 

@@ -1,0 +1,57 @@
+"""Processes, run and weighed: wall-clock time, and the peak of the memory that they and their children hold together."""
+
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+EVERY = 0.2  # seconds between two looks, each of which walks through the page tables
+
+
+class Weighed(NamedTuple):
+    """What was measured; ``peak_mb`` in MB of 10^6 bytes, shared pages divided among those who share them (PSS)."""
+
+    exit_code: int
+    seconds: float
+    peak_mb: int
+    log: str
+
+
+def run_weighed(command: Sequence[str], place: Path, environments: Sequence[dict[str, str]]) -> Weighed:
+    """Run one command, once in each environment at the same time; the log is that of the first."""
+    started, peak = time.perf_counter(), 0
+    logs = [place / f"log{number}.txt" for number in range(len(environments))]
+    files = [path.open("wb") for path in logs]
+    running = [
+        subprocess.Popen(command, cwd=place, env=env, stdout=file, stderr=subprocess.STDOUT)
+        for env, file in zip(environments, files, strict=True)
+    ]
+    try:
+        while any(process.poll() is None for process in running):
+            peak = max(peak, sum(_memory(process.pid) for process in running))
+            time.sleep(EVERY)
+    finally:
+        for process, file in zip(running, files, strict=True):
+            process.kill()
+            process.wait()
+            file.close()
+    code = max((abs(process.returncode) for process in running), default=0)
+    return Weighed(code, time.perf_counter() - started, round(peak / 1e6), logs[0].read_text(errors="replace"))
+
+
+def _memory(pid: int) -> int:
+    """Bytes of a process and all its children; 0 for one that has just ended."""
+    total = 0
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in family:
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return total

@@ -1,0 +1,88 @@
+"""Looks at a record with the rules while training goes on: says what they find, writes it down, and may have training stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from opml.core.records import Record
+from opml.core.rules import ISSUES, NOT_APPLICABLE, PROFILER_RULES, RULES, Verdict, evaluate
+
+FINDINGS_FILE = "findings.json"
+WARN, STOP = "warn", "stop"
+Parameters = dict[str, dict[str, str]]
+
+
+def parameters(train_steps: int, valid_steps: int) -> Parameters:
+    """The course's five rules with thresholds for a job of this size, by AWS's names, as strings.
+
+    AWS's defaults count single saved steps: on the losses of single batches they judge luck, and fire on healthy runs. These count
+    epochs.
+
+    Parameters
+    ----------
+    train_steps, valid_steps : steps of one epoch.
+    """
+    return {
+        "VanishingGradient": {},
+        "Overfit": {"patience": "3", "ratio_threshold": "0.5", "start_step": str(train_steps + valid_steps)},
+        "Overtraining": {"patience_train": str(3 * train_steps), "patience_validation": str(3 * valid_steps)},
+        "PoorWeightInitialization": {"distribution_range": "0.00001"},
+        "LossNotDecreasing": {"num_steps": str(3 * train_steps), "mode": "TRAIN"},
+    }
+
+
+class Judge:
+    """Evaluates rules; each that fires is said once.
+
+    Parameters
+    ----------
+    rules : rules and their parameters, looked at while training goes on.
+    folder : where ``findings.json`` is written.
+    act : "warn" says what was found, "stop" also has training stopped.
+    say : prints one line.
+    """
+
+    def __init__(self, rules: Parameters, folder: str | Path, act: str = WARN, say: Callable[[str], Any] = print):
+        self.rules, self.folder, self.act, self.say = rules, Path(folder), act, say
+        self.found: dict[str, Verdict] = {}
+
+    def __call__(self, record: Record) -> bool:
+        """Look at what there is; whether training should stop."""
+        for rule in self.rules.keys() - self.found.keys():
+            self._note(evaluate(rule, record, self.rules[rule]))
+        return self.act == STOP and bool(self.found)
+
+    def conclude(self, record: Record) -> dict[str, Verdict]:
+        """The verdict of each rule, and of the profiler's, now that nothing more will come; written to ``findings.json``."""
+        verdicts = {rule: self.found.get(rule) or evaluate(rule, record, self.rules[rule]) for rule in self.rules}
+        verdicts |= {rule: evaluate(rule, record) for rule in PROFILER_RULES}
+        for verdict in verdicts.values():
+            if verdict.rule not in self.found:
+                self._note(verdict)
+        unseen = [f"{rule} ({verdicts[rule].details})" for rule in self.rules if verdicts[rule].status == NOT_APPLICABLE]
+        if unseen:
+            self.say(f"not applicable: {'; '.join(unseen)}")
+        if not self.found:
+            self.say(f"no rule found an issue: {', '.join(sorted(self.rules))}")
+        self._write(verdicts)
+        return verdicts
+
+    def _note(self, verdict: Verdict) -> None:
+        if verdict.status != ISSUES:
+            return
+        self.found[verdict.rule] = verdict
+        place = "" if verdict.step is None else f" at step {verdict.step}"
+        self.say(f"finding: {verdict.rule}{place}: {verdict.why}. {RULES[verdict.rule].suggestion}")
+        self._write(self.found)
+
+    def _write(self, verdicts: dict[str, Verdict]) -> None:
+        rows = [dataclasses.asdict(verdict) | {"suggestion": RULES[rule].suggestion} for rule, verdict in verdicts.items()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{FINDINGS_FILE}"
+        temporary.write_text(json.dumps(rows, indent=2))
+        os.replace(temporary, self.folder / FINDINGS_FILE)
