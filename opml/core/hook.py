@@ -92,8 +92,10 @@ class SmdebugHook(Observer):
             raise HookOff(f"it does not take {config} ({error}): correct the hook's parameters") from error
         if self._hook is None:
             raise HookOff(f"smdebug made no hook of {config}{self._ear.heard()}: {INSTEAD}")
-        self._hook.has_default_configuration = lambda: True  # else an error inside a layer's hook would end the training
         self._dead = False
+        self._hook.has_default_configuration = lambda: True  # else an error inside a layer's hook would end the training
+        backward_hook = self._hook.backward_hook  # smdebug does not guard these itself
+        self._hook.backward_hook = lambda name: self._guarded(backward_hook(name))
 
     def start(self, config: TrainConfig, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: tuple[int, int]) -> None:
         for module in model.modules():
@@ -112,6 +114,9 @@ class SmdebugHook(Observer):
         saved = sum(1 for _ in self.folder.glob("index/*/*.json"))
         if not saved and not self._dead:
             self.say(f"smdebug saved nothing in {self.folder}{self._ear.heard()}: its save intervals may be longer than the job")
+
+    def _guarded(self, back: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], None]:
+        return lambda gradient: self._tell(lambda: back(gradient))
 
     def _tell(self, what: Callable[[], Any]) -> None:
         """Training does not end because smdebug does."""

@@ -6,6 +6,7 @@ the record, so that a rule does not know where its series come from.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -204,7 +205,15 @@ def summarise(array: np.ndarray) -> Summary:
 
 def sample(flat: np.ndarray) -> np.ndarray:
     """At most ``SAMPLE`` elements, evenly spread: the same ones in every source."""
-    return flat[:: -(-flat.size // SAMPLE)]
+    return flat[:: stride(flat.size)]
+
+
+def stride(size: int) -> int:
+    """The distance of sampled elements. It shares no factor with the size: a multiple of 9 would see one corner of all 3 x 3 kernels."""
+    step = -(-size // SAMPLE)
+    while math.gcd(step, size) > 1:
+        step += 1
+    return step
 
 
 def activity(array: np.ndarray) -> tuple[float, ...] | None:

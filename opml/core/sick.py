@@ -59,8 +59,9 @@ RECIPES = {
                         {"learning_rate": 10.0, "schedule": "constant"}),
     "overfit": Recipe("Overfit", "the training set is tiny (3 images a class), and nothing is augmented",
                       {"augment": False, "epochs": 10, "schedule": "constant"}, images=3),
-    "overtrained": Recipe("Overtraining", "training goes on long after there is nothing left to learn", {"epochs": 24, "augment": False}, images=8),
+    "overtrained": Recipe("Overtraining", "training goes on long after there is nothing left to learn",
+                          {"epochs": 18, "augment": False}, images=8),
     "uneven": Recipe("PoorWeightInitialization", "the initial weights differ in scale from layer to layer", {"epochs": 1}, weights=uneven),
     "stuck": Recipe("LossNotDecreasing", "the learning rate is far too small, 1e-9: the loss stays where it was",
-                    {"learning_rate": 1e-9, "augment": False, "batch_size": 1000, "epochs": 5}),
+                    {"learning_rate": 1e-9, "augment": False, "batch_size": 1000, "epochs": 4}),
 }  # fmt: skip

@@ -152,3 +152,51 @@ def take_line(record: Record, line: dict) -> None:
 
 def _counts(value: float) -> dict[str, int]:
     return {"nan": int(math.isnan(value)), "inf": int(math.isinf(value)), "zeros": int(value == 0)}
+
+
+class ProfilerSource:
+    """The folder of SageMaker's profiler: samples of the system, and step times that smdebug's framework profiler wrote.
+
+    A step's time is that of smdebug: on PyTorch 2 it ends with the forward pass. Steps are numbered in the order of their beginning.
+    """
+
+    def __init__(self, folder: str | Path, record: Record | None = None):
+        self.folder, self.record = Path(folder), record or Record()
+        self._offsets: dict[Path, int] = {}
+        self._steps: dict[Path, list[tuple[float, str, float]]] = {}
+
+    def update(self) -> Record:
+        """Add the samples that came since the last call, and read the step times again."""
+        for file in sorted(self.folder.glob("system/incremental/*/*.json")):
+            self._samples(file)
+        for file in self.folder.glob("framework/pevents/*/*_pythontimeline.json"):
+            self._steps[file] = self._steps.get(file) or _timeline(file)
+        self.record.phases = [
+            Phase(step, mode, "step", start, seconds)
+            for step, (start, mode, seconds) in enumerate(sorted(step for steps in self._steps.values() for step in steps))
+        ] or self.record.phases
+        self.record.now = time.time()
+        return self.record
+
+    def _samples(self, file: Path) -> None:
+        with file.open("rb") as opened:
+            opened.seek(self._offsets.get(file, 0))
+            whole, end, _ = opened.read().rpartition(b"\n")
+        self._offsets[file] = self._offsets.get(file, 0) + len(whole) + len(end)
+        for line in whole.splitlines():
+            one = json.loads(line)
+            kind, what = (one["Name"], one["Dimension"]) if one["Type"] in ("cpu", "gpu") else (one["Type"], one["Name"])
+            self.record.system.append(System(one["Timestamp"], one["NodeId"], kind, what, one["Value"]))
+
+
+def read_profiler(folder: str | Path, record: Record | None = None) -> Record:
+    """All that SageMaker's profiler wrote into ``folder``, put into ``record`` (None: a new one)."""
+    return ProfilerSource(folder, record).update()
+
+
+def _timeline(file: Path) -> list[tuple[float, str, float]]:
+    """(start in s since 1970, mode, seconds) of each step in one file of Chrome's trace format; none while it is being written."""
+    content = _json(file) or []
+    epoch = next((each["args"]["start_time_since_epoch_in_micros"] for each in content if "start_time_since" in str(each.get("args"))), 0)
+    steps = [each for each in content if each.get("ph") == "X" and each.get("name", "").startswith("Step:ModeKeys.")]
+    return [((epoch + each["ts"]) / 1e6, each["name"].removeprefix("Step:ModeKeys."), each["dur"] / 1e6) for each in steps]

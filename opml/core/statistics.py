@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from opml.core.records import SAMPLE, Summary
+from opml.core.records import SAMPLE, Summary, stride
 
 
 def summaries(tensors: dict[str, torch.Tensor]) -> dict[str, Summary]:
@@ -24,10 +24,10 @@ def summaries(tensors: dict[str, torch.Tensor]) -> dict[str, Summary]:
 
 def _sample(tensor: torch.Tensor) -> torch.Tensor:
     """The elements that ``records.sample`` takes, whatever the memory layout is (channels last, mostly), without copying the tensor."""
-    stride = -(-tensor.numel() // SAMPLE)
+    step = stride(tensor.numel())
     if tensor.is_contiguous():
-        return tensor.view(-1)[::stride]
-    index, places = torch.arange(0, tensor.numel(), stride, device=tensor.device), []
+        return tensor.view(-1)[::step]
+    index, places = torch.arange(0, tensor.numel(), step, device=tensor.device), []
     for size in reversed(tensor.shape):
         places.append(index % size)
         index = index // size

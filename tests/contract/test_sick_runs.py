@@ -15,9 +15,9 @@ from opml.core.train import fit
 def healthy(tmp_path_factory):
     """The rehearsal's job on small images: 10 classes, 8 epochs."""
     place = tmp_path_factory.mktemp("healthy")
-    make_sample(place / "data", image_size=32)
+    make_sample(place / "data", image_size=48)
     folders = {"data": str(place / "data"), "model_dir": str(place / "model"), "output_dir": str(place / "output")}
-    return TrainConfig(**folders, weights="none", image_size=32, epochs=8, batch_size=16, learning_rate=1e-3)
+    return TrainConfig(**folders, weights="none", image_size=48, epochs=8, batch_size=16, learning_rate=1e-3)
 
 
 def fired(config):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from opml.core.records import EVAL, TRAIN
+from opml.core.records import EVAL, TRAIN, Phase, sample, summarise
 from opml.core.rules import evaluate
-from opml.core.sources import SmdebugSource, read_smdebug
+from opml.core.sources import ProfilerSource, SmdebugSource, read_smdebug
+from opml.core.statistics import summaries
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -84,3 +86,47 @@ def test_reductions_serve_where_raw_tensors_were_not_saved(saved):
     record = read_smdebug(saved)
     reduced = [record.summary(name, 0) for name in record.names("weight$") if not name.startswith("gradient/")]
     assert [(s.abs_mean > 0, s.std > 0, s.size) for s in reduced] == [(True, True, None)] * 2
+
+
+def test_a_sample_of_a_large_tensor_sees_all_places_of_its_kernels():
+    kernels = np.zeros((512, 256, 3, 3))
+    kernels[:, :, 1, 1] = 1.0
+    assert sample(kernels.reshape(-1)).mean() == pytest.approx(1 / 9, rel=0.05)
+    assert len(sample(np.zeros(4096))) == 4096 and len(sample(kernels.reshape(-1))) <= 4096
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (64, 3, 7, 7), (512, 256, 3, 3)])
+def test_the_recorder_takes_the_same_statistics_as_the_record(shape):
+    tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    tensor = tensor.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else tensor
+    ours, theirs = summaries({"a": tensor})["a"], summarise(tensor.numpy())
+    for figure in ("mean", "std", "abs_mean", "l2", "p5", "p95"):
+        assert getattr(ours, figure) == pytest.approx(getattr(theirs, figure), rel=1e-4, abs=1e-6), figure
+    assert (ours.size, ours.nan, ours.inf) == (theirs.size, 0, 0)
+
+
+def test_nan_and_infinity_are_counted_on_the_device():
+    found = summaries({"a": torch.tensor([1.0, float("nan"), float("inf")])})["a"]
+    assert (found.nan, found.inf, found.size) == (1, 1, 3)
+
+
+def test_the_files_of_sagemakers_profiler_are_read_on_as_they_grow(tmp_path):
+    minute, trace = tmp_path / "system/incremental/2026112111", tmp_path / "framework/pevents/2026112111"
+    minute.mkdir(parents=True)
+    trace.mkdir(parents=True)
+    rows = [("cpu", "cpu0", "CPUUtilization", 80.0), ("memory", "MemoryUsedPercent", "", 5.0), ("i/o", "IOPS", "", 3.0)]
+    keys = ("Type", "Name", "Dimension", "Value")
+    lines = [json.dumps({**dict(zip(keys, row, strict=True)), "NodeId": "algo-1", "Timestamp": 9.5}) + "\n" for row in rows]
+    (minute / "1795258860.algo-1.json").write_text(lines[0] + lines[1][:20])
+    source = ProfilerSource(tmp_path)
+    assert [sample.value for sample in source.update().system] == [80.0]
+    (minute / "1795258860.algo-1.json").write_text("".join(lines))
+    assert [sample[2:] for sample in source.update().system] == [
+        ("cpu0", "CPUUtilization", 80.0), ("memory", "MemoryUsedPercent", 5.0), ("i/o", "IOPS", 3.0)
+    ]  # fmt: skip
+    events = [{"ph": "M", "args": {"start_time_since_epoch_in_micros": 5_000_000}}]
+    events += [{"name": f"Step:ModeKeys.{mode}", "ph": "X", "ts": ts, "dur": 250_000} for mode, ts in (("EVAL", 2_000_000), ("TRAIN", 0))]
+    (trace / "1795258887_1-vm_pythontimeline.json").write_text(json.dumps(events)[:-5])
+    assert source.update().phases == []
+    (trace / "1795258887_1-vm_pythontimeline.json").write_text(json.dumps(events))
+    assert source.update().phases == [Phase(0, "TRAIN", "step", 5.0, 0.25), Phase(1, "EVAL", "step", 7.0, 0.25)]
