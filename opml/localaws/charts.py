@@ -1,7 +1,7 @@
 """smdebug's notebook charts on today's bokeh.
 
-smdebug (its last release is of 2021) draws with names that bokeh 3 no longer has, and bokeh 2 fails with numpy 2. Only smdebug's own modules are
-changed; a notebook that uses bokeh itself sees it as it is. Standard library only: see ``imports``.
+smdebug draws with names that bokeh 3 no longer has, and bokeh 2 fails with numpy 2. Only smdebug's own modules are changed; a notebook that
+uses bokeh itself sees it as it is. Standard library only: see ``imports``.
 """
 
 import functools
@@ -16,8 +16,7 @@ MENDED = "_opml_mended"
 def mend(module: ModuleType) -> None:
     """Make one of smdebug's chart modules draw with bokeh 3; with bokeh 2 nothing changes.
 
-    Two renamed arguments of ``figure``; and ``Circle``, which has got a radius in the units of the axes (here microseconds against per cent,
-    so nothing would be seen): what it was is ``Scatter`` today.
+    Two renamed arguments of ``figure``; and ``Circle``, which needs a radius in the units of an axis today: what it was is ``Scatter`` now.
     """
     import bokeh.models.glyphs
 

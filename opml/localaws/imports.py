@@ -1,4 +1,4 @@
-"""Changes to modules of other people, made once such a module has been imported and not before: an import costs seconds, and may never come.
+"""Changes to other people's modules, made once such a module is imported and not before: an import costs seconds, and may never come.
 
 Standard library only, and nothing of opml: ``client_path/sitecustomize.py`` loads this file into the kernels of people who have their own
 environment.

@@ -23,7 +23,8 @@ reader = LocalSystemMetricsReader(sys.argv[1])
 chart = TimelineCharts(reader, None, select_dimensions=["CPU", "GPU"], select_events=["total"])
 Heatmap(reader, None, select_dimensions=["CPU"], select_events=["total"], plot_height=450)
 MetricsHistogram(reader).plot(select_dimensions=["CPU"], select_events=["total"])
-print("drawn", chart.figures[0].height, [type(drawn.glyph).__name__ for drawn in chart.figures[0].renderers], bokeh.plotting.figure is figure)
+glyphs = [type(drawn.glyph).__name__ for drawn in chart.figures[0].renderers]
+print("drawn", chart.figures[0].height, glyphs, bokeh.plotting.figure is figure)
 """
 
 
@@ -53,6 +54,6 @@ def test_a_module_is_changed_when_it_is_imported_or_at_once_if_it_has_been(tmp_p
     import to_be_changed  # noqa: F401
 
     imports.once_imported("to_be_changed", lambda module: changed.append("again"))
-    assert changed == [1, "again"] and not any(isinstance(finder, imports.Watcher) and finder._name == "to_be_changed" for finder in sys.meta_path)
-    assert Path(to_be_changed.__file__).parent == tmp_path
+    assert changed == [1, "again"] and Path(to_be_changed.__file__).parent == tmp_path
+    assert not any(isinstance(finder, imports.Watcher) and finder._name == "to_be_changed" for finder in sys.meta_path)
     monkeypatch.delitem(sys.modules, "to_be_changed")

@@ -1,4 +1,4 @@
-"""A script as students write it with Debugger's example beside them: the hook made at import, required flags, a progress bar, data by boto3."""
+"""A script as students write it beside Debugger's example: the hook made at import, required flags, a progress bar, data by boto3."""
 
 import argparse
 import logging
