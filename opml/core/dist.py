@@ -1,15 +1,9 @@
-"""One training job on many processes: who am I, how many are we, and sums over all."""
+"""One training job on many processes: join and part, who am I, how many are we, and sums over all."""
 
 import hashlib
-import ipaddress
-import json
 import os
 import re
-import socket
 import warnings
-from datetime import timedelta
-from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import torch
 from torch import distributed
@@ -17,38 +11,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from opml.core.config import BadConfig
 from opml.core.lifeline import Lifeline
+from opml.core.meeting import ALONE, JOIN_TIMEOUT, find_place, instances, meet, name_interface
 
 BROKEN = re.compile(r"[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|recvValue failed|[Rr]emote process exited|NCCL.*(abort|remote)")
-JOIN_TIMEOUT = timedelta(minutes=10)  # instances of one job start, and have their data, minutes apart
-DEFAULT_PORT = "7777"  # what SageMaker's training toolkit uses
 
 
 class Lost(RuntimeError):
     """Another process of this job is gone, so this one cannot go on."""
 
 
-class Place(NamedTuple):
-    """Where this process stands: ``rank`` of ``world``, and the URL at which they meet."""
-
-    rank: int
-    world: int
-    meeting: str
-
-
-ALONE = Place(0, 1, "")
 _lifelines: list[Lifeline] = []  # of this process: one while it is joined with others, else none
-
-
-def find_place(env: dict[str, str] | None = None) -> Place:
-    """Read this process's place from torchrun's variables, else from SageMaker's list of hosts; alone if there is neither."""
-    env = os.environ if env is None else env
-    hosts = json.loads(env.get("SM_HOSTS", "[]"))
-    if "RANK" in env and "WORLD_SIZE" in env:  # torchrun holds MASTER_PORT open itself; env:// knows about that
-        return Place(int(env["RANK"]), int(env["WORLD_SIZE"]), "env://")
-    if len(hosts) > 1:
-        meeting = f"tcp://{env.get('MASTER_ADDR', hosts[0])}:{env.get('MASTER_PORT', DEFAULT_PORT)}"
-        return Place(hosts.index(env["SM_CURRENT_HOST"]), len(hosts), meeting)
-    return ALONE
 
 
 def join(wanted: bool = True) -> None:
@@ -63,11 +35,11 @@ def join(wanted: bool = True) -> None:
         torch.cuda.set_device(device())
     if place.world == 1:
         return
-    _name_interface()
+    name_interface()
     try:
         distributed.init_process_group(
             "nccl" if device().type == "cuda" else "gloo",
-            **_meet(place),
+            **meet(place),
             rank=place.rank,
             world_size=place.world,
             timeout=JOIN_TIMEOUT,
@@ -78,31 +50,6 @@ def join(wanted: bool = True) -> None:
             "did all instances start, and may they talk to each other?"
         ) from error
     _lifelines.append(Lifeline(distributed.distributed_c10d._get_default_store(), place.rank, place.world))
-
-
-def _meet(place: Place) -> dict:
-    """Where ``init_process_group`` meets the others.
-
-    Its own store listens on all interfaces and asks nobody who they are. Where all processes are on this machine it must not: rank 0
-    hands it a socket that is bound to the loopback interface.
-    """
-    url = urlsplit(place.meeting)
-    if url.scheme != "tcp" or not ipaddress.ip_address(socket.gethostbyname(url.hostname)).is_loopback:
-        return {"init_method": place.meeting}
-    options = {"world_size": place.world, "is_master": place.rank == 0, "timeout": JOIN_TIMEOUT}
-    if place.rank == 0:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((url.hostname, url.port))
-        options["master_listen_fd"] = listener.detach()  # the store closes it
-    return {"store": distributed.TCPStore(url.hostname, url.port, **options)}
-
-
-def _name_interface() -> None:
-    """Gloo guesses the network interface from the host's name; SageMaker says which one it is."""
-    name = os.environ.get("SM_NETWORK_INTERFACE_NAME")
-    if name in {known for _, known in socket.if_nameindex()}:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def fail(error: Exception) -> None:
@@ -200,11 +147,6 @@ def describe() -> str:
     threads = f" with {torch.get_num_threads()} threads" if gpus == 0 else ""
     together = f"{world()} processes joined ({distributed.get_backend()}), each" if world() > 1 else "1 process,"
     return f"{together} on {device().type}{threads}{unused}"
-
-
-def instances() -> int:
-    """How many instances the job was given, whether or not they work together."""
-    return max(1, len(json.loads(os.environ.get("SM_HOSTS", "[]"))))
 
 
 def gather_dealt(parts: list[torch.Tensor], groups: int, shape: tuple[int, ...]) -> torch.Tensor:

@@ -53,12 +53,13 @@ def inputs(
     """
     if freeze == "none":
         say("pictures go through the whole network in each epoch: nothing is frozen, so nothing can be computed once")
-        return Pictures(photos, device, workers=config.workers), network
+        return Pictures(photos, device, workers=config.workers), network.to(memory_format=torch.channels_last)
     body, tail = trunk.cut(network, freeze)
     body.requires_grad_(False)
     if whole:
         say(f"pictures go through the whole network in each epoch, though {freeze} is frozen: smdebug's hook sees nothing else")
-        return Pictures(photos, device, workers=config.workers), network
+        return Pictures(photos, device, workers=config.workers), network.to(memory_format=torch.channels_last)
+    tail.to(memory_format=torch.channels_last)  # convolutions are faster in this layout
     frozen = trunk.Trunk(body, images.preprocessing(config.image_size), device, _precision(config, device))
     if why := _why_not_once(config, frozen, photos):
         say(f"features computed in each epoch: {why} ({_how(config, freeze, frozen)})")

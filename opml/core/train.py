@@ -49,6 +49,7 @@ def fit(config: TrainConfig, observer: Observer | None = None) -> dict[str, floa
 
 def _prepare(config: TrainConfig, observer: Observer) -> "Job":
     """Look at everything that may be wrong before a second of training is spent."""
+    progress = Progress(config.price_per_hour)
     copies = dist.check_joined(config.require_distributed)
     say("\n".join([*([copies] if copies else []), dist.describe()]))
     folder = data.check_folder(config.data, config.skip_unreadable)
@@ -59,18 +60,25 @@ def _prepare(config: TrainConfig, observer: Observer) -> "Job":
     network, source = model.build(config, len(folder.classes))
     model.check_space(config.model_dir, "model_dir", model.state_bytes(network))
     model.check_space(config.output_dir, "output_dir", 0)
-    return Job(config, folder, network, source, observer)
+    return Job(config, folder, network, source, observer, progress)
 
 
 class Job:
     """One training job; ``run`` is the order of things."""
 
-    def __init__(self, config: TrainConfig, folder: data.Folder, network: torch.nn.Module, source: str | None, observer: Observer):
-        self.config, self.folder, self.device, self.observer = config, folder, dist.device(), observer
-        self.progress = Progress(config.price_per_hour)
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: data.Folder,
+        network: torch.nn.Module,
+        source: str | None,
+        observer: Observer,
+        progress: Progress,
+    ):
+        self.config, self.folder, self.device, self.observer, self.progress = config, folder, dist.device(), observer, progress
         self.source = dist.from_main(source)  # what rank 0 could get counts, its weights go to all
         self.freeze = plan.frozen_part(config, self.source)
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # convolutions are faster in this layout
+        self.network = network.to(self.device)
         dist.copy_from_main(self.network)
         numbers = images.preprocessing(config.image_size)
         self.photos = {split: Photos(files, numbers, config.seed) for split, files in folder.files.items()}

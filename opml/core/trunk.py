@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from opml.core import images
 
@@ -39,7 +39,7 @@ class Trunk:
     def __init__(self, trunk: nn.Module, numbers: dict, device: torch.device, precision: str):
         self.numbers, self.device, self.dtype = numbers, device, DTYPES[precision]
         self.shape = output_shape(trunk, numbers["image_size"])  # of the features of one image
-        self.network = fold(trunk).to(device, self.dtype, memory_format=torch.channels_last)
+        self.network = fold(trunk, device, self.dtype)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -48,25 +48,40 @@ class Trunk:
         return features.clone()  # a tensor of inference mode could not be learned from
 
 
-def output_shape(trunk: nn.Module, side: int) -> tuple[int, ...]:
-    """The shape of what a trunk makes of one image, found without computing it."""
-    state = {name: tensor.to("meta") for name, tensor in trunk.state_dict().items()}
-    trunk.eval()
-    with torch.no_grad():
-        return tuple(torch.func.functional_call(trunk, state, torch.empty(1, 3, side, side, device="meta")).shape[1:])
+def output_shape(trunk: nn.Sequential, side: int) -> tuple[int, ...]:
+    """The shape of what a trunk of a ResNet makes of one image: its stem halves the side twice, each later stage once more."""
+    channels = [module for module in trunk.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
+    if hasattr(trunk, "flatten"):
+        return (channels,)
+    for _ in range(1 + sum(name.startswith("layer") for name, _ in trunk.named_children())):
+        side = (side + 1) // 2
+    return channels, side, side
 
 
-def fold(trunk: nn.Module) -> nn.Module:
-    """A copy in evaluation mode with each batch norm folded into its convolution; equal to about 1e-6 of the largest value."""
-    folded = copy.deepcopy(trunk).eval().requires_grad_(False)
+def fold(trunk: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A copy in evaluation mode with each batch norm folded into the convolution before it; equal to about 1e-6 of the largest value.
+
+    Layer by layer: besides the trunk and its folded copy nothing is held.
+    """
+    shared = {id(tensor): tensor for tensor in (*trunk.parameters(), *trunk.buffers())}  # deepcopy takes these as they are
+    folded = copy.deepcopy(trunk, shared).eval()
     for parent in list(folded.modules()):
-        before, last = None, ""
+        before = None
         for name, child in list(parent.named_children()):  # in a ResNet each batch norm follows its convolution, by name too
             if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
-                setattr(parent, last, fuse_conv_bn_eval(before, child))
+                _take_in(before, child, device, dtype)
                 setattr(parent, name, nn.Identity())
-            before, last = child, name
+            before = child
     return folded
+
+
+@torch.no_grad()
+def _take_in(conv: nn.Conv2d, norm: nn.BatchNorm2d, device: torch.device | str, dtype: torch.dtype) -> None:
+    """Give a convolution the weights that do the work of both."""
+    both = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    weight, bias = fuse_conv_bn_weights(*both)
+    conv.weight = nn.Parameter(weight.to(device, dtype, memory_format=torch.channels_last), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(device, dtype), requires_grad=False)
 
 
 def fastest_precision(device: torch.device) -> str:
@@ -74,7 +89,7 @@ def fastest_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
     with one_thread():
-        times = [(_seconds("float32"), _seconds("bfloat16")) for _ in range(8)]  # in turn: what else the machine does hits both
+        times = [(_seconds("float32"), _seconds("bfloat16")) for _ in range(5)]  # in turn: what else the machine does hits both
     return "bfloat16" if min(t for t, _ in times) > NATIVE * min(t for _, t in times) else "float32"
 
 
@@ -82,7 +97,7 @@ def fastest_precision(device: torch.device) -> str:
 def _seconds(precision: str) -> float:
     """The time of a convolution of a ResNet's middle."""
     layer = nn.Conv2d(128, 128, 3, padding=1).to(DTYPES[precision], memory_format=torch.channels_last)
-    inputs = torch.ones(4, 128, 28, 28, dtype=DTYPES[precision]).to(memory_format=torch.channels_last)
+    inputs = torch.ones(1, 128, 28, 28, dtype=DTYPES[precision]).to(memory_format=torch.channels_last)
     layer(inputs)
     started = time.perf_counter()
     layer(inputs)

@@ -5,14 +5,14 @@ import socket
 
 import psutil
 
-from opml.core import dist
+from opml.core import meeting
 
 
 def test_processes_of_one_machine_meet_on_the_loopback_interface_only():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    met = dist._meet(dist.Place(0, 1, f"tcp://127.0.0.1:{port}"))
+    met = meeting.meet(meeting.Place(0, 1, f"tcp://127.0.0.1:{port}"))
     listening = [c.laddr for c in psutil.Process(os.getpid()).net_connections() if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
     assert [address.ip for address in listening] == ["127.0.0.1"]
     met["store"].set("key", "value")
@@ -21,5 +21,5 @@ def test_processes_of_one_machine_meet_on_the_loopback_interface_only():
 
 def test_processes_of_several_machines_meet_as_torch_does(monkeypatch):
     monkeypatch.setattr(socket, "gethostbyname", lambda _name: "10.0.0.7")
-    assert dist._meet(dist.Place(1, 2, "tcp://algo-1:7777")) == {"init_method": "tcp://algo-1:7777"}
-    assert dist._meet(dist.Place(1, 2, "env://")) == {"init_method": "env://"}
+    assert meeting.meet(meeting.Place(1, 2, "tcp://algo-1:7777")) == {"init_method": "tcp://algo-1:7777"}
+    assert meeting.meet(meeting.Place(1, 2, "env://")) == {"init_method": "env://"}
