@@ -41,6 +41,8 @@ ON_FINDING = "warn"  # or stop
 
 # The machine and the job.
 WORKERS = 0  # threads that decode; 0: one for each core
+CHECKPOINT_DIR = "auto"  # a folder, to resume from after an interruption; auto: none but in a SageMaker job
+CHECKPOINT_EVERY = 0  # steps; 0: each epoch
 SKIP_UNREADABLE = False  # leave out images that cannot be decoded
 JOIN = True  # several processes train one model
 REQUIRE_DISTRIBUTED = False  # fail where nothing joins the instances of the job

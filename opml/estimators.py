@@ -108,8 +108,9 @@ def accelerator_of(instance_type: str) -> str:
 
 
 def pytorch_estimator(
-    aws: Aws, config: TrainConfig, what: str = "train", *, instance_type: str = "ml.m5.large", instance_count: int = 1, **options
-) -> PyTorch:
+    aws: Aws, config: TrainConfig, what: str = "train", *, instance_type: str = "ml.m5.large", instance_count: int = 1,
+    checkpoints: bool | str = False, spot: bool = False, **options,
+) -> PyTorch:  # fmt: skip
     """An estimator of ``hpo.py``; call ``fit({"training": uri})`` on it.
 
     The script joins its processes itself (gloo on CPU, nccl on GPU), so more than one instance needs no ``distribution``.
@@ -118,6 +119,11 @@ def pytorch_estimator(
     ----------
     what : str
         Part of the job's name: ``opml-<run_id>-<what>-<time>``.
+    checkpoints : bool or str
+        Keep checkpoints in S3 while the job runs, under a prefix of this estimator's own; or under this S3 URI, say that of a job that
+        was stopped (``estimator.checkpoint_s3_uri``), from whose checkpoint the new one goes on.
+    spot : bool
+        Managed spot training, with checkpoints: an interrupted job goes on where it was. It may wait as long again as it may run.
     **options
         Anything the SDK's ``PyTorch`` takes. With ``rules`` the Debugger is on; with profiler rules or a ``profiler_config``
         the profiler too; otherwise both are off. And ``requirements``: lines of a requirements.txt that the container installs
@@ -125,6 +131,8 @@ def pytorch_estimator(
     """
     from sagemaker.pytorch import PyTorch
 
+    options.setdefault("max_run", 3600)  # a job that hangs is ended, and billed, after an hour
+    options = _interruptions(aws, what, checkpoints or spot, spot, options["max_run"]) | options
     options.setdefault("debugger_hook_config", None if options.get("rules") else False)
     options.setdefault("disable_profiler", not _asks_for_profiler(options))
     options.setdefault("image_uri", image_uri(aws, "training", accelerator_of(instance_type)))
@@ -140,10 +148,16 @@ def pytorch_estimator(
         base_job_name=aws.name(what),
         output_path=aws.uri("jobs"),
         code_location=aws.uri("code"),
-        max_run=options.pop("max_run", 3600),  # a job that hangs is ended, and billed, after an hour
         tags=aws.tags,
         **options,
     )
+
+
+def _interruptions(aws: Aws, what: str, checkpoints: bool | str, spot: bool, max_run: int) -> dict:
+    """The SDK's options; the local path of the checkpoints is SageMaker's default, where the script looks for it."""
+    own = aws.uri("checkpoints", f"{what}-{secrets.token_hex(4)}")  # two jobs must never share one
+    kept = {"checkpoint_s3_uri": own if checkpoints is True else checkpoints} if checkpoints else {}
+    return kept | ({"use_spot_instances": True, "max_wait": 2 * max_run} if spot else {})
 
 
 def _priced(config: TrainConfig, instance_type: str) -> TrainConfig:
@@ -172,8 +186,18 @@ def hyperparameter_tuner(
     """A tuner that minimises the validation loss by random search; call ``fit({"training": uri})`` on it.
 
     The objective is validation, never test: a test set that chose the model measures nothing any more.
+
+    Raises
+    ------
+    BadInput
+        The estimator keeps checkpoints: the jobs of a tuner would share them, and each refuse the others'.
     """
     from sagemaker.tuner import HyperparameterTuner
+
+    if getattr(estimator, "checkpoint_s3_uri", None):
+        raise BadInput(
+            f"the jobs of a tuner would share the checkpoints in {estimator.checkpoint_s3_uri}: tune an estimator made without checkpoints"
+        )
 
     return HyperparameterTuner(
         estimator,

@@ -10,7 +10,7 @@ os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
 os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-FOR_TESTS = ("OPML_DOGS10",)
+FOR_TESTS = ("OPML_DOGS10", "OPML_KILLS")
 
 ROOT = Path(__file__).resolve().parents[1]
 

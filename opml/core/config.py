@@ -63,6 +63,8 @@ class TrainConfig:
     on_finding: str = _setting("warn", "what follows when a rule finds an issue: warn, or stop training", choices=("warn", "stop"))
     # The machine and the job.
     workers: int = _setting(0, "threads that decode; 0: one for each core")
+    checkpoint_dir: str = _setting("auto", "checkpoints are written to and resumed from this folder; auto: SageMaker's; none")
+    checkpoint_every: int = _setting(0, "steps between two checkpoints; 0: at the end of each epoch (and when the job is stopped)")
     skip_unreadable: bool = _setting(False, "leave out images that cannot be decoded, and list them (True or False)")
     join: bool = _setting(True, "the processes of the job train one model; False: each trains its own copy (True or False)")
     require_distributed: bool = _setting(False, "fail where nothing joins the instances of the job (True or False)")
@@ -79,7 +81,7 @@ class TrainConfig:
             raise BadConfig(f"image_size must be at most {MAX_IMAGE_SIZE} pixels, not {self.image_size}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise BadConfig(f"learning_rate must be a number above 0, not {self.learning_rate}")
-        for name in ("weight_decay", "workers", "seed", "patience", "price_per_hour"):
+        for name in ("weight_decay", "workers", "seed", "patience", "price_per_hour", "checkpoint_every"):
             if not 0 <= getattr(self, name) < math.inf:  # also refuses nan
                 raise BadConfig(f"{name} must be 0 or above, not {getattr(self, name)}")
         for name, most in (("seed", 2**63 - 1), ("workers", MAX_WORKERS)):

@@ -66,11 +66,11 @@ def fail(error: Exception) -> None:
     _lifelines[0].say(str(error) or type(error).__name__)
 
 
-def part() -> None:
-    """From here on no process needs the others: they may end at different times."""
+def part(meet: bool = True) -> None:
+    """From here on no process minds if another ends; they ``meet`` once more before they go."""
     while _lifelines:
         _lifelines.pop().stop()
-    if distributed.is_initialized():
+    if meet and distributed.is_initialized():
         distributed.barrier()
 
 
@@ -109,9 +109,7 @@ def agree(what: str, value: str, words: str) -> None:
     ------
     BadConfig : they have not; every process raises it.
     """
-    everybody: list = [(value, words)] * world()
-    if world() > 1:
-        distributed.all_gather_object(everybody, (value, words))
+    everybody = everybodys((value, words))
     for other, (theirs, their_words) in enumerate(everybody):
         if theirs != everybody[0][0]:
             raise BadConfig(
@@ -184,6 +182,14 @@ def from_main(value: object) -> object:
     return values[0]
 
 
+def everybodys(value: object) -> list:
+    """The values of all ranks, on all ranks."""
+    values = [value] * world()
+    if world() > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
 def copy_from_main(model: torch.nn.Module) -> None:
     """Give all ranks rank 0's weights and batch-norm statistics (DDP would copy the weights only)."""
     if world() > 1:
@@ -197,7 +203,9 @@ def wrap(model: torch.nn.Module) -> torch.nn.Module:
         return model
     with warnings.catch_warnings():  # the new name of broadcast_buffers is missing in the containers' older torch
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        # DDP puts gradients into other buckets after its first step unless it looks for unused ones; of more than two processes the order
+        # of a sum, and so its last bit, depends on the bucket: a job that resumes would differ from one that went on.
+        return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=world() > 2)
 
 
 def average_buffers(model: torch.nn.Module) -> None:
@@ -227,9 +235,7 @@ def check_equal(state: dict[str, torch.Tensor]) -> str:
     RuntimeError : they differ, so they did not train one model.
     """
     mine = fingerprint(state)
-    prints = [mine] * world()
-    if world() > 1:
-        distributed.all_gather_object(prints, mine)
+    prints = everybodys(mine)
     if len(set(prints)) > 1:
         raise RuntimeError(f"the processes hold different weights, so they did not train one model: {', '.join(p[:12] for p in prints)}")
     return mine

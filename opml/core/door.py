@@ -1,9 +1,11 @@
 """What both doors do around training: say what is wrong in one sentence, and with which exit code."""
 
+import sys
 import traceback
 
 from opml.core import dist
 from opml.core.config import BadConfig, TrainConfig, report_failure, stop
+from opml.core.stopping import EXIT_CODE, Stopped
 from opml.core.train import fit
 
 
@@ -16,6 +18,8 @@ def run(config: TrainConfig) -> int:
         fit(config)
     except BadConfig as error:
         stop(str(error))
+    except Stopped:
+        sys.exit(EXIT_CODE)  # not 0: whoever started this must not take the job for done
     except dist.Lost as error:
         stop(str(error), exit_code=1)  # nothing that this process's user gave it
     except Exception as error:

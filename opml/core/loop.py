@@ -24,7 +24,7 @@ class Learner:
     """
 
     def __init__(self, model: torch.nn.Module, config: TrainConfig, steps: int, together: bool, dtype: torch.dtype, observer: Observer):
-        self.model, self.together, self.dtype, self.observer = model, together, dtype, observer
+        self.model, self.together, self.dtype, self.observer, self.step = model, together, dtype, observer, 0
         self.device = next(model.parameters()).device
         self.wrapped = dist.wrap(model) if together else model
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
@@ -52,20 +52,32 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
+        self.step += 1
         return counted.double().sum()
 
-    def epoch(self, batches: Iterable[Batch], report: Callable[[int], None]) -> tuple[float, int]:
-        """Learn from each sample once; the mean loss over all samples of all processes, and how many they are."""
+    def epoch(
+        self, batches: Iterable[Batch], report: Callable[[int], None], loss: float = 0.0, count: int = 0,
+        after: Callable[[torch.Tensor, int], None] = lambda loss, count: None,
+    ) -> tuple[float, int]:  # fmt: skip
+        """Learn from each sample once; the mean loss over all samples of all processes, and how many they are.
+
+        Parameters
+        ----------
+        report : called with the samples done.
+        loss, count : of the steps that a checkpoint has done already, summed.
+        after : called after each step with this process's sums so far.
+        """
         self.observer.phase("train")
         self.model.train()
         for module in self.model.modules():  # a frozen layer keeps its batch-norm statistics, too
             if isinstance(module, torch.nn.BatchNorm2d) and not module.weight.requires_grad:
                 module.eval()
-        loss, count = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        loss = torch.tensor(loss, dtype=torch.float64, device=self.device)
         for batch in steps(batches, self.observer, until_stopped=True):
             loss += self.learn(batch)
             count += int((batch.weights > 0).sum())
             report(count * dist.world() if self.together else count)
+            after(loss, count)
         total, everything = self._total(loss.item(), count)
         return total / everything, int(everything)
 

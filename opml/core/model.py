@@ -7,10 +7,11 @@ import os
 import pickle
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 import torchvision
@@ -142,8 +143,8 @@ def save(model_dir: str | Path, state: dict[str, torch.Tensor], description: dic
     """
     with _writing(model_dir) as folder:
         # The weights first: a folder with a description has weights.
-        _write(folder / WEIGHTS_FILE, lambda file: torch.save({name: value.cpu().contiguous() for name, value in state.items()}, file))
-        _write(folder / DESCRIPTION_FILE, lambda file: file.write(json.dumps(description, indent=2).encode()))
+        write_whole(folder / WEIGHTS_FILE, lambda file: torch.save({name: value.cpu().contiguous() for name, value in state.items()}, file))
+        write_whole(folder / DESCRIPTION_FILE, lambda file: file.write(json.dumps(description, indent=2).encode()))
 
 
 @contextmanager
@@ -160,7 +161,7 @@ def _writing(folder: str | Path) -> Iterator[Path]:
         raise BadConfig(f"the model cannot be written to {folder} ({error.strerror or error}): name another with --model_dir") from error
 
 
-def _write(path: Path, write) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """To a temporary name, onto the disk, then to its own name; a Python file object, so that a full disk is an OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

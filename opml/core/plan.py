@@ -60,16 +60,16 @@ def inputs(
         say(f"pictures go through the whole network in each epoch, though {freeze} is frozen: smdebug's hook sees nothing else")
         return Pictures(photos, device, workers=config.workers), network.to(memory_format=torch.channels_last)
     tail.to(memory_format=torch.channels_last)  # convolutions are faster in this layout
-    frozen = trunk.Trunk(body, images.preprocessing(config.image_size), device, _precision(config, device))
+    frozen = trunk.Trunk(body, images.preprocessing(config.image_size), device, frozen_in(config, freeze, device))
     if why := _why_not_once(config, frozen, photos):
         say(f"features computed in each epoch: {why} ({_how(config, freeze, frozen)})")
         return Pictures(photos, device, frozen, config.workers), tail
     return _once(config, frozen, photos, progress, _how(config, freeze, frozen)), tail
 
 
-def _precision(config: TrainConfig, device: torch.device) -> str:
-    """Rank 0 measures, so that all processes compute alike."""
-    if config.precision != "auto":
+def frozen_in(config: TrainConfig, freeze: str, device: torch.device) -> str:
+    """The precision of the frozen part; ``auto`` is measured by rank 0, so that all processes compute alike."""
+    if config.precision != "auto" or freeze == "none":
         return config.precision
     return dist.from_main(trunk.fastest_precision(device) if dist.is_main() else "")
 

@@ -32,10 +32,10 @@ class Progress:
         """What the job has cost so far, in words; nothing if nobody said what an hour costs."""
         return f", {self.price * self.seconds() / 3600:.4f} USD so far" if self.price else ""
 
-    def within(self, what: str, done: int, everything: int, seconds: float) -> None:
-        """A line now and then within long work: ``done`` of ``everything`` images after ``seconds``."""
+    def within(self, what: str, done: int, everything: int, seconds: float, before: int = 0) -> None:
+        """A line now and then within long work: ``done`` of ``everything`` images, all but ``before`` of them in ``seconds``."""
         if time.perf_counter() - self.spoken > REPORT_EVERY:
             self.spoken = time.perf_counter()
-            rate = done / seconds
+            rate = (done - before) / seconds
             left = (everything - done) / rate
             say(f"{what}: {done} of {everything} images, {rate:.0f} images/s, about {left:.0f} s left{self.cost()}")

@@ -15,7 +15,7 @@ GROUP = "homogeneousCluster"
 NETWORK = "lo"  # eth0 in a container
 FRAMEWORK = "sagemaker_pytorch_container.training:main"
 FOLDERS = (
-    "input/config", "input/data", "model", "output/data", "output/intermediate", "output/tensors", "output/profiler", "code", "checkpoints"
+    "input/config", "input/data", "model", "output/data", "output/intermediate", "output/tensors", "output/profiler", "code",
 )  # fmt: skip
 LIBRARIES = {"distributed_dataparallel": "SMDDP library", "pytorch_ddp": "launcher of pytorchddp", "parameter_server": "parameter server"}
 NOT_FRAMEWORK = ("program", "submit_directory", "container_log_level", "job_name", "region", "s3_output")

@@ -6,9 +6,10 @@ through every client (``PyTorch(environment=...)``, a tuner's definitions, the c
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 INTERRUPT = "OPML_SPOT_INTERRUPT_AFTER_SECONDS"  # "5" or "5,3": seconds of training until the first, the second ... interruption
+AT_LINE = "OPML_SPOT_INTERRUPT_AT_LINE"  # "epoch 3/": one interruption, when a line of the job's log has this text
 ABSENT = "OPML_SPOT_ABSENT_SECONDS"  # seconds until there is capacity again after an interruption; 0
 SHARE = 0.3  # billable seconds for each second of training: AWS expresses the discount, about 70 %, in seconds
 
@@ -40,6 +41,7 @@ class Spot:
         environment = request.get("Environment") or {}
         self.enabled = bool(request.get("EnableManagedSpotTraining"))
         self._after = _numbers(environment.get(INTERRUPT, "")) if self.enabled else []
+        self._line = environment.get(AT_LINE, "") if self.enabled else ""
         self.absent = sum(_numbers(environment.get(ABSENT, "")))
         wait = (request.get("StoppingCondition") or {}).get("MaxWaitTimeInSeconds") if self.enabled else None
         self._deadline = time.monotonic() + (wait or math.inf)
@@ -48,6 +50,12 @@ class Spot:
     def next_interruption(self) -> float:
         """Seconds of training until the next interruption."""
         return self._after.pop(0) if self._after else math.inf
+
+    def is_interrupted_by(self, lines: Iterable[str]) -> bool:
+        """Whether these lines of the log have the text that was asked for; said once."""
+        seen = bool(self._line) and any(self._line in line for line in lines)
+        self._line = "" if seen else self._line
+        return seen
 
     def has_waited_too_long(self) -> bool:
         """Whether MaxWaitTimeInSeconds have passed since the job was created."""

@@ -198,6 +198,8 @@ class Job:
         for index, instance in enumerate(instances):
             for name in contract.FOLDERS:
                 (instance.base / name).mkdir(parents=True)
+            if instance.checkpoints:
+                instance.checkpoints.mkdir(parents=True, exist_ok=True)
             files = contract.config_files(instance) | debugger_files.files(self.request, mounts.root(instance.base))
             for name, content in files.items():
                 (instance.base / "input/config" / name).write_text(json.dumps(content))
@@ -265,7 +267,7 @@ class Job:
             seconds = time.monotonic() - began
             if seconds > longest or self._spot.has_waited_too_long():
                 return ("MaxRuntimeExceeded" if seconds > longest else "MaxWaitTimeExceeded"), None
-            if seconds > interruption:
+            if seconds > interruption or self._spot.is_interrupted_by(list(self.workers[0].tail)):
                 return "Interrupted", None
             self.stopping.wait(0.05)
 

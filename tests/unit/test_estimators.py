@@ -95,6 +95,21 @@ def test_options_pass_through_to_the_sdk(aws, doors):
     assert estimators.pytorch_estimator(aws, TrainConfig(), max_run=60, use_spot_instances=True, max_wait=90).max_wait == 90
 
 
+def test_checkpoints_and_spot_are_one_word_each(aws, doors):
+    make = estimators.pytorch_estimator
+    plain, kept, spot = (make(aws, TrainConfig(), **words) for words in ({}, {"checkpoints": True}, {"spot": True, "max_run": 60}))
+    assert plain.checkpoint_s3_uri is None and not plain.use_spot_instances
+    assert kept.checkpoint_s3_uri.startswith("s3://opml-local/opml/t/checkpoints/train-") and not kept.use_spot_instances
+    assert spot.use_spot_instances and (spot.max_run, spot.max_wait) == (60, 120) and spot.checkpoint_s3_uri != kept.checkpoint_s3_uri
+    assert make(aws, TrainConfig(), checkpoints=kept.checkpoint_s3_uri).checkpoint_s3_uri == kept.checkpoint_s3_uri
+
+
+def test_a_tuner_refuses_jobs_that_would_share_their_checkpoints(aws, doors):
+    estimator = estimators.pytorch_estimator(aws, TrainConfig(), checkpoints=True)
+    with pytest.raises(BadInput, match="would share the checkpoints in s3://opml-local/opml/t/checkpoints/train-"):
+        estimators.hyperparameter_tuner(aws, estimator, estimators.search_space())
+
+
 def test_the_tuner_minimises_the_validation_loss_by_random_search(aws, doors):
     tuner = estimators.hyperparameter_tuner(aws, estimators.pytorch_estimator(aws, TrainConfig()), estimators.search_space())
     assert (tuner.objective_metric_name, tuner.objective_type, tuner.strategy) == (VALID_LOSS.name, "Minimize", "Random")

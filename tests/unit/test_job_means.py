@@ -55,6 +55,13 @@ def test_interruptions_come_in_turn_and_only_to_spot():
     assert spot.Spot({**request, "EnableManagedSpotTraining": False}).next_interruption() == math.inf
 
 
+def test_a_line_of_the_log_interrupts_once_and_only_spot():
+    request = {"EnableManagedSpotTraining": True, "Environment": {spot.AT_LINE: "epoch 3/"}}
+    one, other = spot.Spot(request), spot.Spot({**request, "EnableManagedSpotTraining": False})
+    assert [one.is_interrupted_by(lines) for lines in (["epoch 2/5"], ["x", "epoch 3/5: loss"], ["epoch 3/5"])] == [False, True, False]
+    assert not other.is_interrupted_by(["epoch 3/5"])
+
+
 def test_spot_bills_a_share_of_what_was_trained():
     one, other = spot.Spot({"EnableManagedSpotTraining": True}), spot.Spot({})
     one.trained = other.trained = 100.0
