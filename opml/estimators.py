@@ -126,7 +126,8 @@ def pytorch_estimator(
         Managed spot training, with checkpoints: an interrupted job goes on where it was. It may wait as long again as it may run.
     **options
         Anything the SDK's ``PyTorch`` takes. With ``rules`` the Debugger is on; with profiler rules or a ``profiler_config``
-        the profiler too; otherwise both are off.
+        the profiler too; otherwise both are off. And ``requirements``: lines of a requirements.txt that the container installs
+        (what ``opml.rules.watching`` returns may have them).
     """
     from sagemaker.pytorch import PyTorch
 
@@ -137,7 +138,7 @@ def pytorch_estimator(
     options.setdefault("image_uri", image_uri(aws, "training", accelerator_of(instance_type)))
     return PyTorch(
         entry_point="hpo.py",
-        source_dir=str(stage_source("hpo.py")),
+        source_dir=str(stage_source("hpo.py", requirements=options.pop("requirements", ()))),
         hyperparameters=_priced(config, instance_type).hyperparameters(),
         metric_definitions=[metric.definition() for metric in METRICS],
         role=aws.role_arn,

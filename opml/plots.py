@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from opml import scaling
+from opml.core.records import Record
 from opml.errors import BadInput
 
 WIDTH = 7.0  # inches; every figure has it
@@ -83,6 +84,60 @@ def learning_curves(history: pd.DataFrame, kind: str = "loss") -> Axes:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(y=0.1)
     axes.set_xlim(chosen["epoch"].min() - 0.3, chosen["epoch"].max() * 1.3)  # room for the names
+    return axes
+
+
+def losses_by_phase(losses: pd.DataFrame) -> Axes:
+    """The loss of each recorded batch, in training and in evaluation, on one axis: the share of the job that was done.
+
+    The phases have different numbers of steps, so each is stretched to the whole job. Thin lines are single batches, thick ones the
+    running mean over a tenth of the job.
+
+    Parameters
+    ----------
+    losses : DataFrame
+        Columns phase, step, loss (``opml.rules.losses``).
+
+    Raises
+    ------
+    BadInput
+        No losses were recorded.
+    """
+    if losses.empty:
+        raise BadInput("no losses were recorded: was the job trained with a hook or with record=True?")
+    axes = _axes()
+    for colour, (phase, values) in zip((ORANGE, BLUE), losses.groupby("phase"), strict=False):
+        done, mean = (
+            (values["step"] + 1) / (values["step"].max() + 1),
+            values["loss"].rolling(max(1, len(values) // 10), min_periods=1).mean(),
+        )
+        axes.plot(done, values["loss"], color=colour, alpha=0.3, linewidth=0.8)
+        axes.plot(done, mean, color=colour, linewidth=2)
+        axes.annotate(f"  {phase}", (1.0, mean.iloc[-1]), color=colour, va="bottom" if colour == ORANGE else "top")
+    axes.set(xlabel="share of the job's steps", ylabel="cross-entropy of one batch (nats)", yscale="log", xlim=(0, 1.12))
+    return axes
+
+
+def step_times(record: Record) -> Axes:
+    """Where the time of a training step goes: the median of each part, in ms, with its share of the whole.
+
+    Parameters
+    ----------
+    record : what our recorder wrote (``opml.rules.job_record``).
+
+    Raises
+    ------
+    BadInput
+        The record has no times of training steps.
+    """
+    times = pd.DataFrame([(p.phase, 1000 * p.seconds) for p in record.phases if p.mode == "TRAIN"], columns=["part", "ms"])
+    medians = times.groupby("part")["ms"].median().reindex(["optimizer", "backward", "forward", "loading"]).dropna()
+    if medians.empty:
+        raise BadInput("the record has no times of training steps: was the job trained with record=True?")
+    axes = _axes(2.2)
+    bars = axes.barh(medians.index, medians, color=BLUE)
+    axes.bar_label(bars, [f" {value:.1f} ms, {value / medians.sum():.0%}" for value in medians])
+    axes.set(xlabel="median time of a training step's part (ms)", xlim=(0, 1.35 * medians.max()))
     return axes
 
 

@@ -7,28 +7,41 @@ Debugger Built-in Rules".
 
 from __future__ import annotations
 
-import io
-import json
 import re
-import tarfile
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from opml.jobs import describe_job
+from opml.core import judge
+from opml.core.config import TrainConfig
+from opml.core.sick import RECIPES
+from opml.verdicts import job_record, losses, open_trial, rule_summary, verdicts
 
 if TYPE_CHECKING:
     from sagemaker.debugger import CollectionConfig, DebuggerHookConfig, ProfilerConfig, Rule
 
     from opml.aws import Aws
 
+# Notebooks know this one room; reading what was found is next door, and the five illnesses are the cargo's.
+__all__ = [
+    "RECIPES",
+    "course_rules",
+    "has_smdebug",
+    "hook_config",
+    "job_record",
+    "losses",
+    "merge_collections",
+    "open_trial",
+    "profiler_config",
+    "rule_summary",
+    "steps_of",
+    "verdicts",
+    "watching",
+]
+
 RULES = ("vanishing_gradient", "overfit", "overtraining", "poor_weight_initialization", "loss_not_decreasing")
 PROFILER_RULES = ("LowGPUUtilization", "ProfilerReport")
-SMDEBUG_REQUIREMENTS = ("smdebug==1.0.34", "protobuf==3.20.3", "numpy>=1.26,<2.3", "pandas", "psutil", "requests", "six")
+SMDEBUG_REQUIREMENTS = ("smdebug==1.0.34", "protobuf==3.20.3", "numpy>=1.26,<2.3", "pandas", "psutil", "requests", "six", "setuptools<81")
 OF_THE_RULES = {"save_interval": "500"}  # what a rule of the SDK adds to each of its collections
-FINDINGS = "findings.json"  # what our recorder leaves in the job's output.tar.gz
-COLUMNS = ["rule", "status", "details"]
 
 
 def has_smdebug(image_uri: str) -> bool:
@@ -37,7 +50,7 @@ def has_smdebug(image_uri: str) -> bool:
     return found is not None and (1, 3) <= (int(found[1]), int(found[2])) <= (2, 0)
 
 
-def watching(aws: Aws, image_uri: str, *, smdebug_installed: bool = False) -> dict:
+def watching(aws: Aws, image_uri: str, *, smdebug_installed: bool = False, steps: tuple[int, int] | None = None) -> dict:
     """Options of an estimator by which its job is watched, chosen by the image; says which way in one line.
 
     With smdebug the five rules of the course are SageMaker's to evaluate. Without it the hook is off and the profiler's rules remain;
@@ -46,29 +59,51 @@ def watching(aws: Aws, image_uri: str, *, smdebug_installed: bool = False) -> di
     Parameters
     ----------
     smdebug_installed : bool
-        The job's requirements.txt brings it (:data:`SMDEBUG_REQUIREMENTS`).
+        The job's requirements.txt shall bring it (:data:`SMDEBUG_REQUIREMENTS`) where the image does not.
+    steps : (int, int), optional
+        Of training and of validation in one epoch (:func:`steps_of`): each loss is saved, and the rules count epochs. AWS's defaults
+        count single saved steps.
     """
-    if has_smdebug(image_uri) or smdebug_installed:
-        print(f"{_tag(image_uri)} has smdebug: SageMaker Debugger watches the job", flush=True)
-        return {"rules": course_rules(), "debugger_hook_config": hook_config(aws), "profiler_config": profiler_config()}
-    print(f"{_tag(image_uri)} has no smdebug: our own recorder watches the job, the hook is off", flush=True)
-    machine = [rule for rule in course_rules() if type(rule).__name__ == "ProfilerRule"]
-    return {"rules": machine, "debugger_hook_config": False, "profiler_config": profiler_config()}
+    options = {"profiler_config": profiler_config()}
+    if not (has_smdebug(image_uri) or smdebug_installed):
+        print(f"{_tag(image_uri)} has no smdebug: our own recorder watches the job, the hook is off", flush=True)
+        machine = [rule for rule in course_rules() if type(rule).__name__ == "ProfilerRule"]
+        return {**options, "rules": machine, "debugger_hook_config": False}
+    print(f"{_tag(image_uri)} {'has' if has_smdebug(image_uri) else 'gets'} smdebug: SageMaker Debugger watches the job", flush=True)
+    if not has_smdebug(image_uri):
+        options["requirements"] = SMDEBUG_REQUIREMENTS
+    hook = hook_config(aws, train_interval=1) if steps else hook_config(aws)
+    return {**options, "rules": course_rules(steps), "debugger_hook_config": hook}
+
+
+def steps_of(config: TrainConfig, train_images: int, valid_images: int) -> tuple[int, int]:
+    """Steps of training and of validation in one epoch, on one instance."""
+    return -(-train_images // config.batch_size), -(-valid_images // config.batch_size)
 
 
 def _tag(image_uri: str) -> str:
     return "PyTorch image " + image_uri.rpartition(":")[2]
 
 
-def course_rules() -> list[Rule]:
+def course_rules(steps: tuple[int, int] | None = None) -> list[Rule]:
     """Five rules on what the network learns, two on what the machine does.
 
     The rules come without their own collections: a collection with ``save_interval`` 500, which a rule adds, would beat the
     hook's intervals, and a short job would save almost no loss. :func:`hook_config` names all collections instead.
+
+    Parameters
+    ----------
+    steps : (int, int), optional
+        Of training and of validation in one epoch: thresholds that count epochs instead of AWS's defaults.
     """
     from sagemaker.debugger import ProfilerRule, Rule, rule_configs
 
-    rules = [Rule.sagemaker({**getattr(rule_configs, name)(), "CollectionConfigurations": []}) for name in RULES]
+    thresholds = judge.parameters(*steps) if steps else {}
+    rules = []
+    for name in RULES:
+        rule = {**getattr(rule_configs, name)(), "CollectionConfigurations": []}
+        aws_name = rule["DebugRuleConfiguration"]["RuleParameters"]["rule_to_invoke"]
+        rules.append(Rule.sagemaker(rule, rule_parameters=thresholds.get(aws_name) or None))
     return rules + [ProfilerRule.sagemaker(getattr(rule_configs, name)()) for name in PROFILER_RULES]
 
 
@@ -136,39 +171,3 @@ def profiler_config(milliseconds: int = 500) -> ProfilerConfig:
     from sagemaker.debugger import ProfilerConfig
 
     return ProfilerConfig(system_monitor_interval_millis=milliseconds)
-
-
-def rule_summary(aws: Aws, job_name: str) -> pd.DataFrame:
-    """What the rules said of a job: columns rule, status, details. Rules that nobody evaluated say so.
-
-    SageMaker's statuses, and what our own recorder found, if it watched the job.
-
-    Raises
-    ------
-    NotFound
-        There is no training job of that name.
-    """
-    job = describe_job(aws, job_name)
-    statuses = job.get("DebugRuleEvaluationStatuses", []) + job.get("ProfilerRuleEvaluationStatuses", [])
-    said = {s["RuleConfigurationName"]: (s["RuleEvaluationStatus"], s.get("StatusDetails", "").strip()) for s in statuses}
-    asked = job.get("DebugRuleConfigurations", []) + job.get("ProfilerRuleConfigurations", [])
-    for rule in asked:
-        said.setdefault(rule["RuleConfigurationName"], ("NotEvaluated", "configured, but nothing evaluated it"))
-    for finding in _findings(aws, job):
-        said.setdefault(finding["rule"], (finding["status"], str(finding.get("details") or finding.get("why") or "").strip()))
-    return pd.DataFrame([(name, *answer) for name, answer in said.items()], columns=COLUMNS)
-
-
-def _findings(aws: Aws, job: dict) -> list[dict]:
-    """What our recorder left in the job's output; nothing if it did not watch."""
-    model = job.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
-    if not model.endswith("model.tar.gz"):
-        return []
-    bucket, _, key = model.removeprefix("s3://").removesuffix("model.tar.gz").partition("/")
-    s3, key = aws.client("s3"), f"{key}output.tar.gz"
-    if s3.list_objects_v2(Bucket=bucket, Prefix=key)["KeyCount"] == 0:  # the script left no output
-        return []
-    body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
-        names = [name for name in tar.getnames() if name.rpartition("/")[2] == FINDINGS]
-        return json.load(tar.extractfile(names[0])) if names else []

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def stage_source(door: str = "hpo.py", folder: str | Path | None = None) -> Path:
+def stage_source(door: str = "hpo.py", folder: str | Path | None = None, requirements: Sequence[str] = ()) -> Path:
     """Copy what travels, and nothing else, into a folder: the door, ``opml/__init__.py`` and ``opml/core/*.py``.
 
     A ``setup.py`` in that folder would turn the script into a package, which the containers' launcher refuses.
@@ -30,6 +31,8 @@ def stage_source(door: str = "hpo.py", folder: str | Path | None = None) -> Path
     ----------
     folder : path, optional
         An empty or new folder. Default: a temporary one that is removed when Python ends.
+    requirements : sequence of str
+        Lines of a requirements.txt, which a container installs before it starts the door.
 
     Raises
     ------
@@ -45,6 +48,8 @@ def stage_source(door: str = "hpo.py", folder: str | Path | None = None) -> Path
     core = sorted((REPOSITORY / "opml" / "core").glob("*.py"))
     for source in [REPOSITORY / door, REPOSITORY / "opml" / "__init__.py", *core]:
         shutil.copyfile(source, target / source.relative_to(REPOSITORY))
+    if requirements:
+        (target / "requirements.txt").write_text("\n".join([*requirements, ""]))
     return target
 
 

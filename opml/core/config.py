@@ -38,6 +38,9 @@ class TrainConfig:
     freeze: str = _setting(
         "auto", "what is kept: auto (the backbone if it has weights), backbone, layer3 (up to it) ..., or none", choices=FREEZE
     )
+    init: str = _setting(
+        "default", "how new weights begin: default, or uneven (bad on purpose: a rule has to notice)", choices=("default", "uneven")
+    )
     image_size: int = _setting(224, "side of the square network input, pixels")
     # How it is trained. batch_size is the global batch: N processes share it, each takes every N-th sample.
     epochs: int = _setting(5, "passes over train/")

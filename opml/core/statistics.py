@@ -35,12 +35,12 @@ def _sample(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _sums(tensor: torch.Tensor) -> torch.Tensor:
-    """Mean, sum of absolute values, root of the sum of squares, 5th and 95th percentile, smallest, largest, number of zeros."""
+    """Mean, mean of absolute values, root of the sum of squares, 5th and 95th percentile, smallest, largest, number of zeros."""
     ordered = _sample(tensor).sort().values
     last = ordered.numel() - 1
     marks = [_between(ordered, 0.05 * last), _between(ordered, 0.95 * last), ordered[0], ordered[-1]]
     zeros = (ordered == 0).sum().to(tensor.dtype)
-    norms = [torch.linalg.vector_norm(tensor, 1), torch.linalg.vector_norm(tensor, 2)]
+    norms = [tensor.abs().mean(), torch.linalg.vector_norm(tensor, 2)]  # vector_norm(tensor, 1) takes twice the time
     return torch.stack([tensor.mean(), *norms, *marks, zeros])
 
 
@@ -57,7 +57,7 @@ def _summary(tensor: torch.Tensor, mean, absolute, l2, p5, p95, low, high, zeros
     nan = 0 if finite else int(tensor.isnan().sum())
     inf = 0 if finite else int(tensor.isinf().sum())
     return Summary(
-        mean=mean, std=max(0.0, l2 * l2 / size - mean * mean) ** 0.5, abs_mean=absolute / size, l2=l2, p5=p5, p95=p95,
+        mean=mean, std=max(0.0, l2 * l2 / size - mean * mean) ** 0.5, abs_mean=absolute, l2=l2, p5=p5, p95=p95,
         min=low if whole else None, max=high if whole else None, zeros=size if absolute == 0 else int(zeros) if whole else None,
         nan=nan, inf=inf, size=size,
     )  # fmt: skip

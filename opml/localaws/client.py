@@ -4,11 +4,11 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from opml.localaws import sdk
+from opml.localaws import charts, imports, sdk
 from opml.localaws.lifecycle import LocalAws
 
 SDK_CONFIG = Path(__file__).with_name("sagemaker-sdk.yaml")
-CLIENT_PATH = Path(__file__).with_name("client_path")  # its sitecustomize tunes the SDK in processes that do not know opml
+CLIENT_PATH = Path(__file__).with_name("client_path")  # its sitecustomize does the same for processes that do not know opml
 # Settings of the user that would lead a request away from the local AWS, or sign it with other credentials.
 MISLEADING = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 LOOPBACK = ("127.0.0.1", "localhost")  # never asked of a proxy
@@ -37,8 +37,9 @@ def apply(local: LocalAws, environ: MutableMapping[str, str] = os.environ) -> No
 
 
 def tune_sdk(local: LocalAws) -> None:
-    """Make the SageMaker SDK of this process fit for the local AWS: see ``sdk.tune``."""
+    """Make the SageMaker SDK of this process fit for the local AWS, and smdebug's charts for bokeh 3: see ``sdk.tune``, ``charts.mend``."""
     import sagemaker.session
     import sagemaker.utils
 
     sdk.tune(sagemaker.session, sagemaker.utils, local.endpoint_url)
+    charts.mend_when_imported(imports.once_imported)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import uuid
 from datetime import UTC, datetime
 
@@ -26,6 +27,7 @@ SERVICES = {
     "ecr": "Amazon Elastic Container Registry", "ssm": "AWS Systems Manager", "application-autoscaling": "AWS Application Auto Scaling",
 }  # fmt: skip
 ATTRIBUTES = ("EventId", "EventName", "ReadOnly", "Username", "EventSource", "AccessKeyId")
+MISSING = re.compile(r"(Role|User|Group) (\S+) not found")  # moto's words
 _jobs: dict[str, tuple[str, datetime]] = {}  # GenerateServiceLastAccessedDetails: id -> (entity, when)
 
 
@@ -42,7 +44,15 @@ class InvalidInput(ServiceException):
 
 
 class Iam(IamResponse):
-    """moto's IAM with questions about permissions answered."""
+    """moto's IAM with questions about permissions answered, and AWS's words for what is not there."""
+
+    def serialized(self, action_result: ActionResult):
+        """The answer; moto says "Role x not found", which people's code does not look for."""
+        fault = action_result.result
+        found = MISSING.fullmatch(getattr(fault, "message", "") or "") if isinstance(fault, ServiceException) else None
+        if found:
+            action_result = ActionResult(NoSuchEntity(f"The {found[1].lower()} with name {found[2]} cannot be found."))
+        return super().serialized(action_result)
 
     # ---- the simulator ----------------------------------------------------------------------------------------------------------
 

@@ -35,13 +35,20 @@ def test_no_rule_of_the_course_fires_in_the_healthy_job(healthy):
     assert fired(healthy).keys().isdisjoint(COURSE_RULES)
 
 
+def ill(name, healthy, place):
+    """The settings of an ill job with folders, and maybe data, of its own."""
+    recipe = RECIPES[name]
+    data = recipe.data(place / "data") or healthy.data
+    return recipe.config(healthy, data=str(data), model_dir=str(place / "model"), output_dir=str(place / "output"))
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_sick_job_is_caught_by_its_rule(healthy, tmp_path, name):
-    assert RECIPES[name].rule in fired(RECIPES[name].config(healthy, tmp_path))
+    assert RECIPES[name].rule in fired(ill(name, healthy, tmp_path))
 
 
 def test_a_job_that_a_rule_stops_keeps_its_best_model_and_says_why(healthy, tmp_path, capsys):
-    config = RECIPES["overfit"].config(healthy, tmp_path).replace(on_finding="stop")
+    config = ill("overfit", healthy, tmp_path).replace(on_finding="stop")
     assert "Overfit" in fired(config)
     with open(f"{config.output_dir}/metrics.json") as file:
         epochs = len(json.load(file)["history"])

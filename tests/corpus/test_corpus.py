@@ -1,6 +1,6 @@
 """Notebooks of the same course as other people write them, from the first cell to the last: ``python -m pytest -m corpus tests/corpus``.
 
-Some minutes; not part of the ordinary run, which has two of them (``tests/functional/test_other_peoples_notebooks.py``).
+Some minutes; not part of the ordinary run, which has one of them (``tests/functional/test_other_peoples_notebooks.py``).
 """
 
 import importlib.util

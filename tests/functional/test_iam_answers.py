@@ -59,3 +59,9 @@ def test_cloudtrail_pages_through_the_newest_first(people):
     pages = trail.get_paginator("lookup_events").paginate(PaginationConfig={"PageSize": 5, "MaxItems": 12})
     times = [event["EventTime"] for page in pages for event in page["Events"]]
     assert len(times) == 12 and times == sorted(times, reverse=True)
+
+
+def test_what_is_not_there_is_said_in_awss_words(people):
+    assert refused(people.iam.get_role, RoleName="none") == ("NoSuchEntity", "The role with name none cannot be found.", 404)
+    assert refused(people.iam.delete_role, RoleName="none")[:2] == ("NoSuchEntity", "The role with name none cannot be found.")
+    assert refused(people.iam.get_user, UserName="nobody")[1] == "The user with name nobody cannot be found."

@@ -14,7 +14,7 @@ ROOMS = {
     "commands": {"commands"},
     "control": {
         "costs", "ec2", "engine", "estimators", "facts", "functions", "jobs", "kinds", "normalise", "operators", "plots", "policies",
-        "principals", "record", "rehearsal", "resources", "rules", "scaling", "security", "sins", "staging",
+        "principals", "record", "rehearsal", "resources", "rules", "scaling", "security", "sins", "staging", "verdicts",
     },
     "cargo": {"core"},
     "basement": {"localaws"},
