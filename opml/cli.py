@@ -24,7 +24,7 @@ COMMANDS = (
     Command("predict", "ask an endpoint about pictures", "opml.commands.predict"),
     Command("doctor", "say what stands in the way: versions, disk, AWS's calendar", "opml.commands.doctor"),
     Command("policy", "print the least-privilege policies for a real account", "opml.commands.policy"),
-    Command("bench", "measure training on this machine against another script", "opml.commands.bench"),
+    Command("bench", "measure training on this machine: against another script, or watched and unwatched", "opml.commands.bench"),
     Command("local", "start, find, use and stop the local AWS", "opml.localaws.command"),
 )  # fmt: skip
 

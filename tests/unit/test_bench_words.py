@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from opml.commands import bench
+from opml.commands import bench_train as bench
 from opml.commands.weigh import Weighed, run_weighed
 from opml.errors import BadInput
 
