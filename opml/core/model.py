@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pickle
+import platform
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import torchvision
 from opml.core.config import ARCHITECTURES, BadConfig, TrainConfig
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.pth", "model.json"
+METRICS_FILE = "metrics.json"
 DOWNLOAD_TIMEOUT = 5.0  # seconds without an answer; an instance without a way out must not wait for minutes
 
 
@@ -172,6 +174,25 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """What the model was trained with."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+
+
+def write_metrics(output_dir: str | Path, content: dict) -> None:
+    """``metrics.json``: one row an epoch, and the end.
+
+    Raises
+    ------
+    BadConfig : it cannot be written.
+    """
+    try:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        Path(output_dir, METRICS_FILE).write_text(json.dumps(content, indent=2))
+    except OSError as error:
+        raise BadConfig(f"the metrics cannot be written to {output_dir} ({error.strerror or error}): name another --output_dir") from error
 
 
 def state_bytes(model: torch.nn.Module) -> int:

@@ -2,16 +2,12 @@
 
 import dataclasses
 import itertools
-import json
 import math
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
-import torchvision
 
 from opml.core import data, dist, features, images, loop, metrics, model, plan, trunk, watch
 from opml.core.batches import GlobalBatches, Photos, Pick, shares
@@ -20,8 +16,6 @@ from opml.core.keeper import Keeper, Position
 from opml.core.observer import Observer
 from opml.core.progress import Progress, say
 from opml.core.stopping import Stopped, Stopping
-
-METRICS_FILE = "metrics.json"
 
 
 def fit(config: TrainConfig, observer: Observer | None = None) -> dict[str, float]:
@@ -237,13 +231,13 @@ class Job:
             "metrics": final,
             "weights_sha256": weights,
             "skipped": list(self.folder.skipped),
-            "versions": versions(),
+            "versions": model.versions(),
         }
         numbers = images.preprocessing(config.image_size)
         description = {"architecture": config.arch, "classes": self.folder.breeds, "preprocessing": numbers, "trained": trained}
         model.save(config.model_dir, state, description)
         say(f"model saved to {config.model_dir}")
-        write_metrics(config.output_dir, {"history": self.history, **trained})
+        model.write_metrics(config.output_dir, {"history": self.history, **trained})
 
 
 def _lines(row: dict[str, float], *which: metrics.Metric) -> str:
@@ -258,22 +252,3 @@ def _be_reproducible(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a guard against reading what was never written; costs time
     torch.set_flush_denormal(True)  # Adam's averages of tiny gradients end there, and a CPU computes with them many times slower
-
-
-def versions() -> dict[str, str]:
-    """What the model was trained with."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
-
-
-def write_metrics(output_dir: str | Path, content: dict) -> None:
-    """``metrics.json``: one row an epoch, and the end.
-
-    Raises
-    ------
-    BadConfig : it cannot be written.
-    """
-    try:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        Path(output_dir, METRICS_FILE).write_text(json.dumps(content, indent=2))
-    except OSError as error:
-        raise BadConfig(f"the metrics cannot be written to {output_dir} ({error.strerror or error}): name another --output_dir") from error
