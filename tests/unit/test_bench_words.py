@@ -15,7 +15,7 @@ from opml.errors import BadInput
 def args(tmp_path):
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
-    return parser.parse_args(["train", "--data", str(tmp_path)])
+    return parser.parse_args(["--data", str(tmp_path)])
 
 
 def test_the_baseline_gets_the_flags_that_its_text_names(args, tmp_path):
