@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from opml.core.rules import ISSUES, NOT_APPLICABLE, PROFILER_RULES, RULES, Verdi
 
 FINDINGS_FILE = "findings.json"
 WARN, STOP = "warn", "stop"
+SETTLED = 30  # training steps: 0.9 ** 30 = 4 % of batch norm's first running averages are left; before, evaluation measures those
 Parameters = dict[str, dict[str, str]]
 
 
@@ -27,9 +29,10 @@ def parameters(train_steps: int, valid_steps: int) -> Parameters:
     ----------
     train_steps, valid_steps : steps of one epoch.
     """
+    settled = max(1, math.ceil(SETTLED / train_steps))
     return {
         "VanishingGradient": {},
-        "Overfit": {"patience": "3", "ratio_threshold": "0.5", "start_step": str(train_steps + valid_steps)},
+        "Overfit": {"patience": "3", "ratio_threshold": "3", "start_step": str(settled * (train_steps + valid_steps))},
         "Overtraining": {"patience_train": str(3 * train_steps), "patience_validation": str(3 * valid_steps)},
         "PoorWeightInitialization": {"distribution_range": "0.00001"},
         "LossNotDecreasing": {"num_steps": str(3 * train_steps), "mode": "TRAIN"},

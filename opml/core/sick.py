@@ -40,11 +40,11 @@ RECIPES = {
     "vanishing": Recipe("VanishingGradient", "the learning rate is 10,000 times too large: units die, and gradients with them",
                         {"learning_rate": 10.0, "schedule": "constant"}),
     "overfit": Recipe("Overfit", "the training set is tiny (3 images a class), and nothing is augmented",
-                      {"augment": False, "epochs": 10, "schedule": "constant"}, images=3),
+                      {"augment": False, "epochs": 16, "batch_size": 8, "schedule": "constant"}, images=3),
     "overtrained": Recipe("Overtraining", "training goes on long after there is nothing left to learn",
                           {"epochs": 18, "augment": False}, images=8),
     "uneven": Recipe("PoorWeightInitialization", "the initial weights differ in scale from layer to layer",
-                     {"init": "uneven", "epochs": 1}),
+                     {"init": "uneven"}),
     "stuck": Recipe("LossNotDecreasing", "the learning rate is far too small, 1e-9: the loss stays where it was",
                     {"learning_rate": 1e-9, "augment": False, "batch_size": 1000, "epochs": 4}),
 }  # fmt: skip
