@@ -98,7 +98,8 @@ def test_load_starts_instances_and_quiet_ends_them(scaling):
     until(lambda: scaling.count("elastic") == 1)
     assert load.errors == [], "draining loses nothing"
     until(lambda: sum(psutil.pid_exists(pid) for pid in load.pids) == 1)
-    into, out = until(lambda: [one for one in scaling.activities("elastic") if one["StatusCode"] == "Successful"][:2])
+    until(lambda: sum(one["StatusCode"] == "Successful" for one in scaling.activities("elastic")) >= 2)
+    into, out = [one for one in scaling.activities("elastic") if one["StatusCode"] == "Successful"][:2]
     assert (into["Description"], out["Description"]) == ("Setting desired instance count to 1.", "Setting desired instance count to 2.")
     assert "AlarmHigh" in out["Cause"] and out["Cause"].endswith("in state ALARM triggered policy requests")
     assert "AlarmLow" in into["Cause"] and into["EndTime"] >= into["StartTime"]

@@ -88,7 +88,7 @@ def test_a_job_on_two_instances_with_rules_configured_completes(aws):
     estimator.fit({estimators.CHANNEL: estimators.ensure_data(aws, **SAMPLE)}, logs=None)
     job_name = estimators.find_training_job(aws, "two")
     assert any("equal on 2 processes" in line for line in estimators.job_log(aws, job_name))
-    assert len(rules.rule_summary(aws, job_name)) == 7
+    assert {rule.name for rule in options["rules"]} <= set(rules.rule_summary(aws, job_name)["rule"])
 
 
 def test_a_tuning_job_tries_settings_of_the_search_space(aws):
