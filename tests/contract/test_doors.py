@@ -60,7 +60,8 @@ def train_on(count, words, place):
 def test_the_container_says_where_data_and_model_are(by_hpo):
     place, log = by_hpo
     assert sorted(path.relative_to(place).as_posix() for path in place.rglob("*.*")) == [
-        "model/model.json", "model/model.pth", "output/metrics.json",
+        "model/model.json", "model/model.pth",
+        "output/findings.json", "output/metrics.json", "output/record/record.jsonl", "output/report.html",
     ]  # fmt: skip
     assert len(TEST_ACCURACY.read(log)) == 1 and len(VALID_LOSS.read(log)) == 3, "two epochs, and the best again at the end"
 
