@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from opml.core.records import Phase, Record, Summary, System
+from opml.core.records import GLOBAL, MODES, Phase, Record, Summary, System
 
 END_OF_JOB = "training_job_end.ts"  # smdebug, or SageMaker in its place, writes it when nothing more will come
 RECORD_FILE = "record.jsonl"
 PARTS = ("loading", "forward", "backward", "optimizer")  # of a step
+STEP, ORIGIN, NODE = "Step:ModeKeys.", "start_time_since_epoch_in_micros", re.compile(r"-(algo-\d+)_")  # in smdebug's traces
 REDUCTION = re.compile(r"smdebug/reductions/(?P<what>\w+)/(?P<name>.+)$")
 
 
@@ -157,24 +158,22 @@ def _counts(value: float) -> dict[str, int]:
 class ProfilerSource:
     """The folder of SageMaker's profiler: samples of the system, and step times that smdebug's framework profiler wrote.
 
-    A step's time is that of smdebug: on PyTorch 2 it ends with the forward pass. Steps are numbered in the order of their beginning.
+    A step's time is that of smdebug: on PyTorch 2 it ends with the forward pass.
     """
 
     def __init__(self, folder: str | Path, record: Record | None = None):
         self.folder, self.record = Path(folder), record or Record()
         self._offsets: dict[Path, int] = {}
-        self._steps: dict[Path, list[tuple[float, str, float]]] = {}
+        self._traces: set[Path] = set()
 
     def update(self) -> Record:
-        """Add the samples that came since the last call, and read the step times again."""
+        """Add the samples and the traces that came since the last call."""
         for file in sorted(self.folder.glob("system/incremental/*/*.json")):
             self._samples(file)
-        for file in self.folder.glob("framework/pevents/*/*_pythontimeline.json"):
-            self._steps[file] = self._steps.get(file) or _timeline(file)
-        self.record.phases = [
-            Phase(step, mode, "step", start, seconds)
-            for step, (start, mode, seconds) in enumerate(sorted(step for steps in self._steps.values() for step in steps))
-        ] or self.record.phases
+        for file in sorted(self.folder.glob("framework/pevents/*/*_pythontimeline.json")):
+            if file not in self._traces and (trace := _json(file)):
+                self._traces.add(file)
+                self.record.phases.extend(_steps(trace, file.name))
         self.record.now = time.time()
         return self.record
 
@@ -194,9 +193,14 @@ def read_profiler(folder: str | Path, record: Record | None = None) -> Record:
     return ProfilerSource(folder, record).update()
 
 
-def _timeline(file: Path) -> list[tuple[float, str, float]]:
-    """(start in s since 1970, mode, seconds) of each step in one file of Chrome's trace format; none while it is being written."""
-    content = _json(file) or []
-    epoch = next((each["args"]["start_time_since_epoch_in_micros"] for each in content if "start_time_since" in str(each.get("args"))), 0)
-    steps = [each for each in content if each.get("ph") == "X" and each.get("name", "").startswith("Step:ModeKeys.")]
-    return [((epoch + each["ts"]) / 1e6, each["name"].removeprefix("Step:ModeKeys."), each["dur"] / 1e6) for each in steps]
+def _steps(trace: list[dict], name: str) -> list[Phase]:
+    """The steps in one of smdebug's Chrome traces, named ``..._<pid>-<node>_pythontimeline.json``."""
+    node = NODE.search(name)
+    origin = next((each["args"][ORIGIN] for each in trace if ORIGIN in each.get("args", {})), 0)
+    found = []
+    for event in trace:
+        mode = event.get("name", "").removeprefix(STEP)
+        if event.get("ph") == "X" and mode != event["name"]:
+            number, start, seconds = int(event["args"]["step_num"]), (origin + event["ts"]) / 1e6, event["dur"] / 1e6
+            found.append(Phase(number, mode if mode in MODES else GLOBAL, "step", start, seconds, node[1] if node else "algo-1"))
+    return found

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from opml.core.records import Record
 from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, BadParameter, Verdict, evaluate
-from opml.core.sources import SmdebugSource
+from opml.core.sources import ProfilerSource, SmdebugSource
 from opml.localaws import profiler_report, rule_actions
-from opml.localaws.profiler_source import ProfilerSource
 from opml.localaws.rule_words import NO_DATA, Words, watch_for_the_end
 
 LOOK = 1.0  # seconds between two looks at what was saved

@@ -1,4 +1,4 @@
-"""How the engine's verdicts become AWS's statuses, and how the profiler's files become a record."""
+"""How the engine's verdicts become AWS's statuses."""
 
 import json
 import threading
@@ -7,10 +7,9 @@ import nbformat
 import numpy as np
 import pytest
 
-from opml.core.records import EVAL, TRAIN, Record
+from opml.core.records import TRAIN, Record
 from opml.core.rules import Verdict
 from opml.localaws import profiler_report, rule_worker
-from opml.localaws.profiler_source import ProfilerSource, steps
 from opml.localaws.rule_words import NO_DATA
 
 
@@ -109,30 +108,6 @@ def test_the_reports_notebook_is_valid_and_names_each_finding():
 def test_the_reports_details_name_what_had_nothing_to_look_at():
     verdicts = [Verdict("BatchSize", "NotApplicable"), Verdict("StepOutlier", "NoIssuesFound"), Verdict("IOBottleneck", "NotApplicable")]
     assert profiler_report.in_words(verdicts) == "no issues: StepOutlier; not applicable: BatchSize, IOBottleneck"
-
-
-def line(value, name="cpu0", kind="cpu", dimension="CPUUtilization", moment=1.0):
-    event = {"Type": kind, "Name": name, "Dimension": dimension, "Value": value, "NodeId": "algo-1", "Timestamp": moment}
-    return json.dumps(event) + "\n"
-
-
-def test_system_metrics_are_read_while_their_file_grows(tmp_path):
-    (tmp_path / "system/incremental/2026112000").mkdir(parents=True)
-    path = tmp_path / "system/incremental/2026112000/1795000000.algo-1.json"
-    path.write_text(line(10.0) + line(40.0, "MemoryUsedPercent", "memory", "")[:20])
-    source = ProfilerSource(tmp_path, Record())
-    assert [tuple(sample) for sample in source.update().system] == [(1.0, "algo-1", "cpu0", "CPUUtilization", 10.0)]
-    path.write_text(line(10.0) + line(40.0, "MemoryUsedPercent", "memory", ""))
-    assert tuple(source.update().system[1]) == (1.0, "algo-1", "memory", "MemoryUsedPercent", 40.0)
-    assert len(source.update().system) == 2
-
-
-def test_steps_are_read_from_smdebugs_trace():
-    origin = {"name": "process_name", "ph": "M", "pid": 0, "args": {"start_time_since_epoch_in_micros": 1_000_000}}
-    step = {"name": "Step:ModeKeys.EVAL", "ph": "X", "ts": 500_000, "dur": 250_000, "pid": 1, "args": {"step_num": "3"}}
-    other = {**step, "name": "Forward"}
-    text = "[\n" + "".join(json.dumps(event) + ",\n" for event in (origin, step, other))
-    assert [tuple(phase) for phase in steps(text, "17_42-algo-2_pythontimeline.json")] == [(3, EVAL, "step", 1.5, 0.25, "algo-2")]
 
 
 def test_the_end_of_the_job_is_the_end_of_standard_input(monkeypatch):

@@ -124,9 +124,14 @@ def test_the_files_of_sagemakers_profiler_are_read_on_as_they_grow(tmp_path):
     assert [sample[2:] for sample in source.update().system] == [
         ("cpu0", "CPUUtilization", 80.0), ("memory", "MemoryUsedPercent", 5.0), ("i/o", "IOPS", 3.0)
     ]  # fmt: skip
-    events = [{"ph": "M", "args": {"start_time_since_epoch_in_micros": 5_000_000}}]
-    events += [{"name": f"Step:ModeKeys.{mode}", "ph": "X", "ts": ts, "dur": 250_000} for mode, ts in (("EVAL", 2_000_000), ("TRAIN", 0))]
-    (trace / "1795258887_1-vm_pythontimeline.json").write_text(json.dumps(events)[:-5])
+    steps = (("EVAL", "7", 2_000_000), ("TRAIN", "6", 0))
+    events = [{"name": "process_name", "ph": "M", "args": {"start_time_since_epoch_in_micros": 5_000_000}}, {"name": "Forward", "ph": "X"}]
+    events += [
+        {"name": f"Step:ModeKeys.{mode}", "ph": "X", "ts": ts, "dur": 250_000, "args": {"step_num": str(n)}} for mode, n, ts in steps
+    ]
+    whole = trace / "1795258887_1-algo-2_pythontimeline.json"
+    whole.write_text(json.dumps(events)[:-5])
     assert source.update().phases == []
-    (trace / "1795258887_1-vm_pythontimeline.json").write_text(json.dumps(events))
-    assert source.update().phases == [Phase(0, "TRAIN", "step", 5.0, 0.25), Phase(1, "EVAL", "step", 7.0, 0.25)]
+    whole.write_text(json.dumps(events))
+    assert source.update().phases == [Phase(7, "EVAL", "step", 7.0, 0.25, "algo-2"), Phase(6, "TRAIN", "step", 5.0, 0.25, "algo-2")]
+    assert len(source.update().phases) == 2
