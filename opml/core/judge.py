@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from opml.core.records import Record
-from opml.core.rules import ISSUES, NOT_APPLICABLE, PROFILER_RULES, RULES, Verdict, evaluate
+from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, PROFILER_RULES, RULES, Verdict, evaluate
 
 FINDINGS_FILE = "findings.json"
 WARN, STOP = "warn", "stop"
@@ -67,11 +67,11 @@ class Judge:
         for verdict in verdicts.values():
             if verdict.rule not in self.found:
                 self._note(verdict)
-        unseen = [f"{rule} ({verdicts[rule].details})" for rule in self.rules if verdicts[rule].status == NOT_APPLICABLE]
-        if unseen:
-            self.say(f"not applicable: {'; '.join(unseen)}")
-        if not self.found:
-            self.say(f"no rule found an issue: {', '.join(sorted(self.rules))}")
+        of = {status: sorted(rule for rule in self.rules if verdicts[rule].status == status) for status in (NOT_APPLICABLE, NO_ISSUES)}
+        if of[NOT_APPLICABLE]:
+            self.say(f"not applicable: {'; '.join(f'{rule} ({verdicts[rule].details})' for rule in of[NOT_APPLICABLE])}")
+        if of[NO_ISSUES]:
+            self.say(f"no issues: {', '.join(of[NO_ISSUES])}")
         self._write(verdicts)
         return verdicts
 

@@ -10,7 +10,7 @@ from opml.core import recorder, system
 from opml.core.config import TrainConfig
 from opml.core.judge import Judge, parameters
 from opml.core.observer import Observer, Observers, steps
-from opml.core.records import EVAL, TRAIN
+from opml.core.records import EVAL, TRAIN, Summary
 from opml.core.rules import evaluate
 from opml.core.sources import RecorderSource, read_recorder
 
@@ -135,6 +135,16 @@ def test_the_findings_file_has_each_verdict_with_what_to_do(tmp_path):
     Judge(parameters(6, 2), tmp_path, say=lambda line: None).conclude(watch.record)
     rows = {row["rule"]: row for row in json.loads((tmp_path / "findings.json").read_text())}
     assert rows["CPUBottleneck"]["status"] == "NotApplicable" and rows["VanishingGradient"]["suggestion"]
+
+
+def test_only_rules_that_could_look_are_said_to_have_found_no_issue(tmp_path):
+    said, record = [], recorder.Record(finished=True)
+    record.collect("losses", "CrossEntropyLoss_output_0")
+    for step in range(30):
+        record.add("CrossEntropyLoss_output_0", "TRAIN", step, Summary(mean=1.0 / (step + 1), size=1), step)
+    Judge(parameters(2, 1), tmp_path, say=said.append).conclude(record)
+    assert [line.split(":")[0] for line in said] == ["not applicable", "no issues"]
+    assert "LossNotDecreasing" in said[1] and "VanishingGradient" in said[0] and "VanishingGradient" not in said[1]
 
 
 def test_processes_that_do_not_write_count_steps_and_hear_the_word_to_stop(monkeypatch):
