@@ -1,4 +1,7 @@
-"""Samples of this machine: cores, memory, disk, network, GPUs, by the names of SageMaker's profiler."""
+"""Samples of this machine: cores, memory, disk, network, GPUs, by the names of SageMaker's profiler.
+
+PyTorch is loaded by the sampling of GPUs alone, and only where it is asked for: the local AWS samples too, without PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 Sample = tuple[str, str, float]  # part, dimension, value
 PROC = Path("/proc")
 
 
 class Sampler:
-    """Reads the machine's counters; rates are those since the last reading. psutil where it is there, else Linux's /proc."""
+    """Reads the machine's counters; rates are those since the last reading. psutil where it is there, else Linux's /proc.
 
-    def __init__(self, proc: Path = PROC, use_psutil: bool = True):
-        self.proc, self.psutil = proc, _psutil() if use_psutil else None
+    Parameters
+    ----------
+    gpus : what is to be said of the GPUs at each reading.
+    """
+
+    def __init__(self, proc: Path = PROC, use_psutil: bool = True, gpus: Callable[[], list[Sample]] = list):
+        self.proc, self.psutil, self.gpus = proc, _psutil() if use_psutil else None, gpus
         self._before: dict[str, tuple[float, ...]] = {}
         self.read()  # a rate needs two readings
 
     def read(self) -> list[Sample]:
         """All that can be had here; what this machine does not tell is left out."""
-        return [*self._cores(), *self._memory(), *self._rates(), *_gpus()]
+        return [*self._cores(), *self._memory(), *self._rates(), *self.gpus()]
 
     def _cores(self) -> list[Sample]:
         found = []
@@ -102,7 +108,10 @@ def _lines(file: Path) -> list[str]:
         return []
 
 
-def _gpus() -> list[Sample]:
+def gpus() -> list[Sample]:
+    """Memory and use of each GPU that PyTorch sees."""
+    import torch
+
     found = []
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
@@ -122,7 +131,7 @@ class Watch(threading.Thread):
         self.seconds, self.take, self._over = seconds, take, threading.Event()
 
     def run(self) -> None:
-        sampler = Sampler()
+        sampler = Sampler(gpus=gpus)
         while not self._over.wait(self.seconds):
             self.take(time.time(), sampler.read())
 

@@ -11,66 +11,37 @@ import shutil
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
+from opml.core import system
+from opml.core.system import Sample
 
 MINUTE = 60
 QUERY = ("--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
 
 
-@dataclass(frozen=True)
-class Counters:
-    """The machine's counters at one moment; what is reported is the difference of two."""
-
-    moment: float  # seconds since the epoch
-    cores: tuple  # psutil's times of each core
-    memory: float  # per cent used, at this moment
-    disk: tuple  # operations, bytes read, bytes written
-    network: tuple  # bytes received, bytes sent
-    gpus: tuple = ()  # (per cent busy, per cent of memory used) of each GPU, at this moment
-
-    @classmethod
-    def now(cls) -> "Counters":
-        """Read the counters; a machine without disks or network cards to count has zeros."""
-        disk, network = psutil.disk_io_counters(), psutil.net_io_counters()
-        return cls(
-            moment=time.time(), cores=tuple(psutil.cpu_times(percpu=True)), memory=psutil.virtual_memory().percent,
-            disk=(disk.read_count + disk.write_count, disk.read_bytes, disk.write_bytes) if disk else (0, 0, 0),
-            network=(network.bytes_recv, network.bytes_sent) if network else (0, 0), gpus=read_gpus(),
-        )  # fmt: skip
+def events(samples: list[Sample], moment: float, host: str) -> list[dict]:
+    """The lines of one reading of :class:`opml.core.system.Sampler`, taken ``moment`` seconds after 1970."""
+    keys = ("Type", "Name", "Dimension", "Value", "NodeId", "Timestamp")
+    return [dict(zip(keys, (*_names(part, what), value, host, moment), strict=True)) for part, what, value in samples]
 
 
-def events(before: Counters, after: Counters, host: str) -> list[dict]:
-    """The lines of one sample, dated ``after``; rates are per second."""
-    seconds = max(after.moment - before.moment, 1e-6)
-    found = [("memory", "MemoryUsedPercent", "", after.memory)]
-    for number, (old, new) in enumerate(zip(before.cores, after.cores, strict=False)):
-        used, waited = _shares(old, new)
-        found += [("cpu", f"cpu{number}", "CPUUtilization", used), ("cpu", f"cpu{number}", "I/OWaitPercentage", waited)]
-    for number, (busy, memory) in enumerate(after.gpus):
-        found += [("gpu", f"gpu{number}", "GPUUtilization", busy), ("gpu", f"gpu{number}", "GPUMemoryUtilization", memory)]
-    rates = [(new - old) / seconds for old, new in zip((*before.disk, *before.network), (*after.disk, *after.network), strict=True)]
-    for name, rate in zip(("IOPS", "ReadThroughputInBytesPerSecond", "WriteThroughputInBytesPerSecond"), rates[:3], strict=True):
-        found.append(("i/o", name, "", rate))
-    for name, rate in zip(("ReceiveBytesPerSecond", "TransmitBytesPerSecond"), rates[3:], strict=True):
-        found.append(("network", name, "Algorithm", rate))
-    return [
-        {"Type": kind, "Name": name, "Dimension": dimension, "Value": round(value, 2), "NodeId": host, "Timestamp": after.moment}
-        for kind, name, dimension, value in found
-    ]
+def _names(part: str, dimension: str) -> tuple[str, str, str]:
+    """The profiler's type, name and dimension: parts that there are several of have dimensions, the others names only."""
+    if part.startswith(("cpu", "gpu")):
+        return part[:3], part, dimension
+    return part, dimension, "Algorithm" if part == "network" else ""
 
 
-def read_gpus() -> tuple[tuple[float, float], ...]:
+def read_gpus() -> list[Sample]:
     """What nvidia-smi says of each GPU; nothing where there is none, or where it does not answer within 2 seconds."""
     if (program := _nvidia_smi()) is None:
-        return ()
+        return []
     try:
         done = subprocess.run([program, *QUERY], capture_output=True, text=True, timeout=2, check=True)
     except (OSError, subprocess.SubprocessError):
-        return ()
+        return []
     return parse_gpus(done.stdout)
 
 
@@ -79,21 +50,14 @@ def _nvidia_smi() -> str | None:
     return shutil.which("nvidia-smi")
 
 
-def parse_gpus(text: str) -> tuple[tuple[float, float], ...]:
+def parse_gpus(text: str) -> list[Sample]:
     """One line a GPU: busy per cent, MiB used, MiB in all; a GPU that does not tell (``[N/A]``) is left out."""
-    rows = [line.split(", ") for line in text.strip().splitlines()]
-    numbers = [[float(cell) for cell in row] for row in rows if all(cell.replace(".", "").isdigit() for cell in row)]
-    return tuple((busy, 100 * used / whole) for busy, used, whole in numbers)
-
-
-def _shares(old, new) -> tuple[float, float]:
-    """Per cent of a core's time in which it worked, and in which it waited for a disk."""
-    spent = {name: getattr(new, name) - getattr(old, name) for name in new._fields if name not in ("guest", "guest_nice")}
-    whole = sum(spent.values())
-    if whole <= 0:  # the counters have ticks of 10 ms
-        return 0.0, 0.0
-    waited = spent.get("iowait", 0.0)
-    return 100 * max(0.0, whole - spent["idle"] - waited) / whole, 100 * waited / whole
+    found = []
+    for number, row in enumerate(line.split(", ") for line in text.strip().splitlines()):
+        if all(cell.replace(".", "").isdigit() for cell in row):
+            busy, used, whole = map(float, row)
+            found += [(f"gpu{number}", "GPUUtilization", busy), (f"gpu{number}", "GPUMemoryUtilization", round(100 * used / whole, 2))]
+    return found
 
 
 def file_of(folder: Path, moment: float, host: str) -> Path:
@@ -107,7 +71,7 @@ class Sampler:
 
     def __init__(self, folder: Path, hosts: tuple[str, ...], milliseconds: int):
         self._folder, self._hosts, self._seconds = folder, hosts, milliseconds / 1000
-        self._before, self._closing = Counters.now(), threading.Event()
+        self._machine, self._closing = system.Sampler(gpus=read_gpus), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="system metrics")
         self._thread.start()
 
@@ -122,12 +86,11 @@ class Sampler:
             self._sample()
 
     def _sample(self, later: float = 0.0) -> None:
-        after = Counters.now()
+        samples, moment = self._machine.read(), time.time()
         for host in self._hosts:
-            lines = "".join(json.dumps(event) + "\n" for event in events(self._before, after, host))
-            path = file_of(self._folder, after.moment + later, host)
+            lines = "".join(json.dumps(event) + "\n" for event in events(samples, moment, host))
+            path = file_of(self._folder, moment + later, host)
             with contextlib.suppress(FileNotFoundError):  # the job's folder has gone: the server ends
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a") as file:
                     file.write(lines)
-        self._before = after

@@ -7,7 +7,6 @@ import pytest
 
 from opml.localaws import debugger_files, rule_actions, system_metrics
 from opml.localaws.debugger_upload import Upload, gather
-from opml.localaws.system_metrics import Counters
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/pytorch-training"
 
@@ -111,24 +110,20 @@ def test_only_what_has_changed_is_sent_and_tensors_before_their_index(tmp_path, 
     assert sent == [("s3://b/job/debug-output/tensors", b"t"), ("s3://b/job/debug-output/index/0.json", b"i")]
 
 
-def core(user, idle, iowait):
-    return type("Core", (), {"_fields": ("user", "idle", "iowait"), "user": user, "idle": idle, "iowait": iowait})()
-
-
-def test_a_sample_is_the_difference_of_two_readings():
-    before = Counters(100.0, (core(1.0, 1.0, 0.0),), 40.0, (10, 0, 0), (0, 0))
-    after = Counters(102.0, (core(2.0, 1.5, 0.5),), 41.0, (14, 1000, 0), (0, 500))
-    found = {(event["Name"], event["Dimension"]): event["Value"] for event in system_metrics.events(before, after, "algo-1")}
-    assert found["cpu0", "CPUUtilization"] == 50.0 and found["cpu0", "I/OWaitPercentage"] == 25.0
-    assert found["MemoryUsedPercent", ""] == 41.0 and found["IOPS", ""] == 2.0
-    assert found["ReadThroughputInBytesPerSecond", ""] == 500.0 and found["TransmitBytesPerSecond", "Algorithm"] == 250.0
+def test_a_sample_has_the_profilers_types_names_and_dimensions():
+    samples = [("cpu0", "CPUUtilization", 50.0), ("memory", "MemoryUsedPercent", 41.0), ("i/o", "IOPS", 2.0)]
+    samples += [("network", "TransmitBytesPerSecond", 250.0), ("gpu0", "GPUUtilization", 35.0)]
+    lines = system_metrics.events(samples, 9.5, "algo-2")
+    assert [(line["Type"], line["Name"], line["Dimension"], line["Value"]) for line in lines] == [
+        ("cpu", "cpu0", "CPUUtilization", 50.0), ("memory", "MemoryUsedPercent", "", 41.0), ("i/o", "IOPS", "", 2.0),
+        ("network", "TransmitBytesPerSecond", "Algorithm", 250.0), ("gpu", "gpu0", "GPUUtilization", 35.0),
+    ]  # fmt: skip
+    assert {(line["NodeId"], line["Timestamp"]) for line in lines} == {("algo-2", 9.5)}
 
 
 def test_gpus_are_told_as_nvidia_smi_does():
-    assert system_metrics.parse_gpus("35, 1024, 4096\n[N/A], 1, 2\n") == ((35.0, 25.0),)
-    reading = Counters(1.0, (), 40.0, (0, 0, 0), (0, 0), gpus=((35.0, 25.0),))
-    found = {event["Dimension"]: event["Value"] for event in system_metrics.events(reading, reading, "algo-1") if event["Name"] == "gpu0"}
-    assert found == {"GPUUtilization": 35.0, "GPUMemoryUtilization": 25.0}
+    told = system_metrics.parse_gpus("[N/A], 1, 2\n35, 1024, 4096\n")
+    assert told == [("gpu1", "GPUUtilization", 35.0), ("gpu1", "GPUMemoryUtilization", 25.0)]
 
 
 def test_samples_are_filed_by_hour_and_minute(tmp_path):

@@ -190,6 +190,15 @@ def test_ticks_of_proc_become_percentages(tmp_path):
     assert sampler.read() == [("cpu0", "CPUUtilization", 30.0), ("cpu0", "I/OWaitPercentage", 20.0)]
 
 
+def test_rates_of_disk_and_network_are_those_since_the_last_reading(monkeypatch):
+    sampler, moments = system.Sampler(), iter((100.0, 102.0))
+    monkeypatch.setattr(system.time, "monotonic", lambda: next(moments))
+    totals = iter(([("network", "ReceiveBytesPerSecond", 1000)], [("network", "ReceiveBytesPerSecond", 1500)]))
+    monkeypatch.setattr(sampler, "_totals", lambda: next(totals))
+    sampler._before.clear()
+    assert sampler._rates() == [] and sampler._rates() == [("network", "ReceiveBytesPerSecond", 250.0)]
+
+
 def test_modes_are_smdebugs(tmp_path):
     watch = recorder.Recorder(tmp_path, seconds=0)
     train(watch, epochs=1)
