@@ -5,7 +5,7 @@ import threading
 from pathlib import Path, PurePosixPath
 
 from opml.localaws import channels, iam_acting, state
-from opml.localaws.channels import JobFault
+from opml.localaws.sync import Sync
 
 DEFAULT_PATH = "/opt/ml/checkpoints"
 EVERY = 2.0  # seconds between two looks at the folder
@@ -29,7 +29,7 @@ class Checkpoints:
 
     def __init__(self, uri: str, folders: list[Path]):
         self._uri, self._folders = uri.rstrip("/"), folders
-        self._sent: dict[str, tuple[int, int]] = {}  # relative name -> (time of change, size)
+        self._sync = Sync(uri)
         self._closing, self._fault = threading.Event(), None
         self._acting = iam_acting.current()  # the job's role, for the thread that watches
         self._thread = threading.Thread(target=self._watch, daemon=True, name=f"checkpoints {uri}")
@@ -45,7 +45,7 @@ class Checkpoints:
             for folder in self._folders:
                 if not key.endswith("/"):
                     channels.write(folder, key[len(prefix) :], value.value)
-        self._sent = {name: _stamp(path) for name, path in self._files().items()}
+        self._sync.mark(self._files())
         self._thread.start()
 
     def close(self) -> None:
@@ -62,21 +62,7 @@ class Checkpoints:
                 self._send()
 
     def _send(self) -> None:
-        for name, path in self._files().items():
-            try:
-                stamp = _stamp(path)
-                if self._sent.get(name) != stamp:
-                    channels.upload(f"{self._uri}/{name}", path.read_bytes())
-                    self._sent[name] = stamp
-            except FileNotFoundError:
-                continue  # the script has replaced or removed it meanwhile: the next look sees what there is
-            except JobFault as fault:
-                self._fault = fault
+        self._fault = self._sync.send(self._files()) or self._fault
 
     def _files(self) -> dict[str, Path]:
         return {str(path.relative_to(folder)): path for folder in reversed(self._folders) for path in channels.files(folder)}
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size

@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from opml.localaws import channels
-from opml.localaws.channels import JobFault
+from opml.localaws.sync import Sync, stamp
 
 NOT_SENT = (".tmp", "claim.smd")  # a file that is still written; smdebug's lock
 LAST = "index"  # smdebug looks for a step's tensors as soon as its index is there
@@ -40,35 +39,14 @@ def _link(path: Path, target: Path) -> None:
     new.unlink(missing_ok=True)  # replacing a name by another of the same file does nothing
 
 
-@dataclass
 class Upload:
     """Sends a growing folder to an S3 prefix; what S3 refuses stands in ``fault``, and is sent again at the next look."""
 
-    folder: Path
-    uri: str
-    fault: JobFault | None = None
-    _sent: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    def __init__(self, folder: Path, uri: str):
+        self.folder, self.fault = folder, None
+        self._sync = Sync(uri)
 
     def send(self) -> None:
         """Send what has changed since the last call."""
-        self.fault = None
         paths = sorted(channels.files(self.folder), key=lambda path: (LAST in path.parts, path))
-        for path in paths:
-            if path.name.endswith(NOT_SENT):
-                continue
-            try:
-                now = stamp(path)
-                if self._sent.get(path) != now:
-                    channels.upload(f"{self.uri}/{path.relative_to(self.folder)}", path.read_bytes())
-                    self._sent[path] = now
-            except FileNotFoundError:
-                continue  # replaced meanwhile: the next look sees what there is
-            except JobFault as fault:
-                self.fault = fault
-                return
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """What changes with a file's content: time of change (ns) and size."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
+        self.fault = self._sync.send({str(path.relative_to(self.folder)): path for path in paths if not path.name.endswith(NOT_SENT)})
