@@ -1,8 +1,6 @@
 """How the tests run the two doors: as processes, the way a container or an instance does."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,13 +34,3 @@ def finish(process: subprocess.Popen) -> str:
     log, _ = process.communicate(timeout=120)
     assert process.returncode == 0, log
     return log
-
-
-def hosts(count: int) -> list[dict[str, str]]:
-    """The environment of each instance of one SageMaker job, all of them on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    names = [f"algo-{number + 1}" for number in range(count)]
-    shared = {"SM_HOSTS": json.dumps(names), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "SM_NETWORK_INTERFACE_NAME": "lo"}
-    return [shared | {"SM_CURRENT_HOST": name} for name in names]

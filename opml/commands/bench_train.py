@@ -100,12 +100,12 @@ def _together(args: argparse.Namespace, place: Path) -> None:
         words = [str(REPOSITORY / "hpo.py"), *_settings(args, 1, **settings)]
         rates = []
         for count in (1, args.processes):
-            done = _weigh(words, place, *[_environment(args, place, threads=1) | host for host in _hosts(count)])
+            done = _weigh(words, place, *[_environment(args, place, threads=1) | host for host in hosts(count)])
             rates.append(float(re.search(speed, done.log).group(1)))
             _print(stage=stage, processes=count, images_per_second=rates[-1], times=round(rates[-1] / rates[0], 2), peak_mb=done.peak_mb)
 
 
-def _hosts(count: int) -> list[dict[str, str]]:
+def hosts(count: int) -> list[dict[str, str]]:
     """The variables of each instance of one job, all on this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 import torch
-from doors import QUICK, ROOT, finish, flags, hosts, start
+from doors import QUICK, ROOT, finish, flags, start
 
 import hpo
+from opml.commands.bench_train import hosts
 from opml.core import loop, model
 from opml.core.config import TrainConfig
 from opml.core.metrics import TEST_ACCURACY, VALID_LOSS

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 import torch
-from doors import finish, flags, hosts, start
+from doors import finish, flags, start
 
+from opml.commands.bench_train import hosts
 from opml.core import model
 from opml.core.metrics import METRICS
 

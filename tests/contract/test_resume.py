@@ -12,8 +12,9 @@ import subprocess
 import time
 
 import pytest
-from doors import flags, hosts, start
+from doors import flags, start
 
+from opml.commands.bench_train import hosts
 from opml.core.sample import make_sample
 
 KILLS = int(os.environ.get("OPML_KILLS", "1"))

@@ -5,7 +5,9 @@ import shutil
 import time
 
 import pytest
-from doors import QUICK, finish, flags, hosts, start
+from doors import QUICK, finish, flags, start
+
+from opml.commands.bench_train import hosts
 
 SETTINGS = QUICK | {"freeze": "backbone", "precision": "float32"}
 QUICKER = "import opml.core.lifeline as l; l.SILENCE = 3.0"

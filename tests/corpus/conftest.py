@@ -7,7 +7,5 @@ import stranger
 @pytest.fixture(scope="session")
 def person(tmp_path_factory, tiny_sample):
     """Somebody who follows the course with notebooks of their own."""
-    someone = stranger.Stranger(tmp_path_factory.mktemp("stranger"), tiny_sample)
-    someone.opml("local", "start")
-    yield someone
-    someone.close()
+    with stranger.Stranger(tmp_path_factory.mktemp("stranger"), tiny_sample) as someone:
+        yield someone

@@ -123,8 +123,11 @@ class Stranger:
         texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for cell in failed for output in cell.outputs]
         return "\n".join(texts)[-3000:]
 
-    def close(self) -> None:
-        """End the server and the web server."""
+    def __enter__(self) -> "Stranger":
+        self.opml("local", "start")
+        return self
+
+    def __exit__(self, *reason: object) -> None:
         self.opml("local", "stop")
         self.web.shutdown()
         self.web.server_close()

@@ -11,10 +11,8 @@ import stranger  # noqa: E402
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory, tiny_sample):
-    someone = stranger.Stranger(tmp_path_factory.mktemp("stranger"), tiny_sample)
-    someone.opml("local", "start")
-    yield someone
-    someone.close()
+    with stranger.Stranger(tmp_path_factory.mktemp("stranger"), tiny_sample) as someone:
+        yield someone
 
 
 def test_a_notebook_written_for_aws_runs_to_its_end(person):
