@@ -61,12 +61,15 @@ class Debugger:
             collector.join()
             self._collect()
 
-    def update(self, request: dict) -> None:
-        """What UpdateTrainingJob changes of a job that trains: the profiler, and more of its rules."""
+    def update(self, request: dict) -> bool:
+        """What UpdateTrainingJob changes of a job that trains: the profiler, and more of its rules; False if it trains no more."""
         with self._lock, iam_acting.acting_as(self._job.fake.role_arn):
+            if not self.is_open():  # asked here too: whoever waits for the lock may come after the job's end
+                return False
             if "ProfilerConfig" in request:
                 self._change_profiler(request["ProfilerConfig"])
             self._rules.add(request.get("ProfilerRuleConfigurations") or [], self._folder, self._credentials, self._output_of)
+            return True
 
     def is_open(self) -> bool:
         """Whether the job trains, so that something can be changed."""
@@ -77,12 +80,15 @@ class Debugger:
         if self._folder is None:
             self._rules.stop_all("The training job ended before its script was started.")
             return
-        with iam_acting.acting_as(self._job.fake.role_arn):
-            self._close()
-        self._rules.finish()
-        judging = threading.Thread(target=self._judge, daemon=True, name=f"rules {self._job.name}")
-        judging.start()
-        judging.join(PATIENCE)
+        self._closing.set()
+        try:
+            with self._lock, iam_acting.acting_as(self._job.fake.role_arn):
+                self._close()
+        finally:  # also on a full disk: the rules' processes wait for this word
+            self._rules.finish()
+            judging = threading.Thread(target=self._judge, daemon=True, name=f"rules {self._job.name}")
+            judging.start()
+            judging.join(PATIENCE)
 
     def end(self) -> None:
         """End what still runs for the job."""
@@ -172,6 +178,9 @@ class Debugger:
     def _judge(self) -> None:
         """Wait for the rules, send what they leave, and clean up."""
         self._rules.wait()
-        with iam_acting.acting_as(self._job.fake.role_arn):
-            self._send()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._rules.stop_all("The rule was not evaluated to its end.")  # its process could not be started
+        try:
+            with iam_acting.acting_as(self._job.fake.role_arn):
+                self._send()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -94,12 +94,13 @@ class TrainingMixin:
         """Change the profiler of a job that trains, or give it more profiler rules."""
         request, job = json.loads(self.body), _known(training.JOBS, self._get_param("TrainingJobName"))
         if job.fake.secondary_status != "Training" or not job.debugger.is_open():
-            raise ValidationError(f"The request was rejected because the training job is in status {job.fake.secondary_status}.")
+            raise _not_training(job)
         if others := set(request) - {"TrainingJobName", "ProfilerConfig", "ProfilerRuleConfigurations"}:
             raise ValidationError(f"The local AWS changes the profiler and its rules only, not {', '.join(sorted(others))}.")
         if (wrong := debugger_files.fault(request)) is not None:
             raise ValidationError(wrong)
-        job.debugger.update(request)
+        if not job.debugger.update(request):
+            raise _not_training(job)
         return ActionResult({"TrainingJobArn": job.fake.arn})
 
     def delete_training_job(self) -> EmptyResult:
@@ -211,6 +212,10 @@ def _known(table: dict, name: str):
         return table[name]
     except KeyError:
         raise ValidationError("Requested resource not found.") from None
+
+
+def _not_training(job: training.Job) -> ValidationError:
+    return ValidationError(f"The request was rejected because the training job is in status {job.fake.secondary_status}.")
 
 
 def _summary(job: FakeTrainingJob) -> dict:
