@@ -6,7 +6,7 @@ The page needs no network and no script; it is thinned out to the width of a scr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,26 @@ def write_report(record: Record, verdicts: Iterable[Verdict], path: str | Path, 
     return Path(path)
 
 
-def rule_reports(record: Record, verdicts: Iterable[Verdict]) -> dict[str, dict[str, Any]]:
-    """The content of ``profiler-reports/<Rule>.json`` for each profiler rule, with AWS's keys."""
+def rule_reports(record: Record, verdicts: Iterable[Verdict], parameters: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """The content of ``profiler-reports/<Rule>.json`` for each profiler rule, with AWS's keys.
+
+    Parameters
+    ----------
+    parameters : those that ProfilerReport was given, ``<rule>_<parameter>``; AWS's defaults stand for the others.
+    """
     said = {verdict.rule: verdict for verdict in verdicts}
     points = len({sample.timestamp for sample in record.system})
     reports = {}
     for rule in PROFILER_RULES:
         verdict = said.get(rule) or Verdict(rule, NOT_APPLICABLE, details="it was not evaluated")
         fired = int(verdict.status == ISSUES)
-        defaults = {name: value for name, value in RULES[rule].defaults.items() if value is not None}
+        used = {name: (parameters or {}).get(f"{rule}_{name}", default) for name, default in RULES[rule].defaults.items()}
         reports[rule] = {
             "RuleTriggered": fired,
             "Violations": fired,
             "Details": verdict.figures,
             "Datapoints": points if verdict.status != NOT_APPLICABLE else 0,
-            "RuleParameters": "\n".join(f"{name}:{value}" for name, value in defaults.items()),
+            "RuleParameters": "\n".join(f"{name}:{value}" for name, value in used.items() if value not in (None, "None")),
             "Status": verdict.status,  # this line and the next are ours
             "Reason": verdict.why or verdict.details,
         }

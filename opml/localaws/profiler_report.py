@@ -19,7 +19,7 @@ def judge(record: Record, task: dict) -> Verdict:
         return Verdict(RULE, "InProgress")
     verdict = evaluate(RULE, record, task["parameters"])
     verdicts = list(verdict.figures.values()) or [evaluate(rule, record) for rule in PROFILER_RULES]
-    write(record, verdicts, Path(task["output"]) / "profiler-output", task["job"])
+    write(record, verdicts, Path(task["output"]) / "profiler-output", task)
     return dataclasses.replace(verdict, details=verdict.details if verdict.status == ISSUES else in_words(verdicts))
 
 
@@ -30,16 +30,16 @@ def in_words(verdicts: list[Verdict]) -> str:
     return "; ".join(f"{what}: {', '.join(rules)}" for what, rules in parts if rules)
 
 
-def write(record: Record, verdicts: list[Verdict], folder: Path, job: str) -> None:
-    """Write ``profiler-report.html``, ``profiler-report.ipynb`` and ``profiler-reports/<Rule>.json``."""
+def write(record: Record, verdicts: list[Verdict], folder: Path, task: dict) -> None:
+    """Write ``profiler-report.html``, ``profiler-report.ipynb`` and ``profiler-reports/<Rule>.json``; ``task`` has job and parameters."""
     from opml.core import report  # needed once, at the job's end
 
     reports = folder / "profiler-reports"
     reports.mkdir(parents=True, exist_ok=True)
-    for name, content in report.rule_reports(record, verdicts).items():
+    for name, content in report.rule_reports(record, verdicts, task["parameters"]).items():
         (reports / f"{name}.json").write_text(json.dumps(content, indent=2, default=str))
-    report.write_report(record, verdicts, folder / "profiler-report.html", title=f"Profiler report of {job}")
-    (folder / "profiler-report.ipynb").write_text(json.dumps(notebook(verdicts, job), indent=1))
+    report.write_report(record, verdicts, folder / "profiler-report.html", title=f"Profiler report of {task['job']}")
+    (folder / "profiler-report.ipynb").write_text(json.dumps(notebook(verdicts, task["job"]), indent=1))
 
 
 def notebook(verdicts: list[Verdict], job: str) -> dict:

@@ -6,6 +6,7 @@ import threading
 import nbformat
 import numpy as np
 import pytest
+from recorded import system
 
 from opml.core.records import TRAIN, Record
 from opml.core.rules import Verdict
@@ -108,6 +109,15 @@ def test_the_reports_notebook_is_valid_and_names_each_finding():
 def test_the_reports_details_name_what_had_nothing_to_look_at():
     verdicts = [Verdict("BatchSize", "NotApplicable"), Verdict("StepOutlier", "NoIssuesFound"), Verdict("IOBottleneck", "NotApplicable")]
     assert profiler_report.in_words(verdicts) == "no issues: StepOutlier; not applicable: BatchSize, IOBottleneck"
+
+
+def test_the_reports_files_say_the_parameters_it_was_given(tmp_path):
+    busy = system(*[{("cpu0", "CPUUtilization"): 95.0, ("gpu0", "GPUUtilization"): 5.0}] * 12)
+    asked = task(profiler_report.RULE, "profiler", CPUBottleneck_threshold="20", CPUBottleneck_patience="10")
+    assert profiler_report.judge(busy, {**asked, "output": str(tmp_path)}).status == "IssuesFound"
+    found = json.loads((tmp_path / "profiler-output/profiler-reports/CPUBottleneck.json").read_text())
+    assert found["RuleTriggered"] == 1
+    assert {"threshold:20", "patience:10", "cpu_threshold:90"} <= set(found["RuleParameters"].split("\n"))
 
 
 def test_the_end_of_the_job_is_the_end_of_standard_input(monkeypatch):

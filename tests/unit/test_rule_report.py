@@ -97,6 +97,13 @@ def test_the_profilers_files_have_aws_names_and_keys():
     assert reports["CPUBottleneck"]["Datapoints"] == 0 and reports["OverallSystemUsage"]["Datapoints"] == 1
 
 
+def test_the_profilers_files_say_with_which_parameters_a_rule_looked():
+    given = {"StepOutlier_stddev": "2", "StepOutlier_mode": "None", "opt_out_telemetry": "True"}
+    reports = rule_reports(durations(*[1.0] * 9), [], given)
+    assert reports["StepOutlier"]["RuleParameters"] == "stddev:2\nn_outliers:10"
+    assert reports["CPUBottleneck"]["RuleParameters"].startswith("threshold:50\n")
+
+
 @pytest.mark.parametrize(("low", "high", "found"), [(0, 10, [0, 2, 4, 6, 8, 10]), (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, 3, [3])])
 def test_axes_have_round_numbers(low, high, found):
     assert svg.ticks(low, high) == found
