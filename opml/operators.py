@@ -182,15 +182,17 @@ def _roles(site: Site) -> list[dict]:
 
 
 def _instances(site: Site) -> list[dict]:
-    """Launch with tags, end only what has them; the image is looked up among AWS's public parameters."""
+    """Launch only with the project's tag, end only what has it; the image is looked up among AWS's public parameters."""
     own = [site.arn("ec2", f"{kind}/*") for kind in ("instance", "volume")]
     used = [site.arn("ec2", f"{kind}/*") for kind in ("network-interface", "subnet", "security-group")]
     public = [f"arn:aws:{kind}" for kind in (f"ec2:{site.region}::image/*", f"ssm:{site.region}::parameter/aws/service/*")]
     profile = ["CreateInstanceProfile", "AddRoleToInstanceProfile", "RemoveRoleFromInstanceProfile", "DeleteInstanceProfile"]
     at_launch = {"StringEquals": {"ec2:CreateAction": "RunInstances"}}
+    asked = {"StringEquals": {"aws:RequestTag/opml:project": "opml"}}  # of the instance alone: what else it takes may have no tag
     ours = {"StringEquals": {"aws:ResourceTag/opml:project": "opml"}}
     return [
-        allow("Launch", ["ec2:RunInstances"], [*own, *used, public[0]]),
+        allow("LaunchTagged", ["ec2:RunInstances"], own[:1], Condition=asked),
+        allow("LaunchWith", ["ec2:RunInstances"], [*own[1:], *used, public[0]]),
         allow("TagAtLaunch", ["ec2:CreateTags"], own, Condition=at_launch),
         allow("FindImages", ["ssm:GetParameters"], public[1:]),
         allow("InstanceProfiles", _named("iam", profile), [site.iam("instance-profile/opml-*")]),

@@ -40,18 +40,32 @@ def resources(response, operation: str, _parameters: dict) -> list[str]:
 
 
 def context(_operation: str, parameters: dict) -> Context:
-    """Instance type, the metadata service's version, tags of a request to launch."""
+    """Instance type and the metadata service's version of a request to launch."""
     keys: Context = {"ec2:region": settings.region}
     metadata = parameters.get("MetadataOptions") or {}
     told = {
         "ec2:instancetype": parameters.get("InstanceType"), "ec2:metadatahttptokens": metadata.get("HttpTokens"),
         "ec2:metadatahttpendpoint": metadata.get("HttpEndpoint"), "ec2:createaction": _operation,
     }  # fmt: skip
-    keys |= {key: str(value) for key, value in told.items() if value}
-    for tag in [tag for one in _specifications(parameters) for tag in one.get("Tags") or one.get("Tag") or []]:
-        keys[f"aws:requesttag/{tag['Key'].lower()}"] = tag.get("Value", "")
-        keys.setdefault("aws:tagkeys", []).append(tag["Key"])
-    return keys
+    return keys | {key: str(value) for key, value in told.items() if value}
+
+
+def request_tags(parameters: dict, arns: list[str]) -> dict[str, Context]:
+    """ARN -> condition keys of the tags that the request gives to this resource: those of a volume are not the instance's."""
+    return {
+        arn: _tag_keys([one for one in _specifications(parameters) if arn == "*" or one.get("ResourceType") == _kind(arn)]) for arn in arns
+    }
+
+
+def _tag_keys(specifications: list[dict]) -> Context:
+    tags = [tag for one in specifications for tag in one.get("Tags") or one.get("Tag") or []]
+    keys: Context = {f"aws:requesttag/{tag['Key'].lower()}": tag.get("Value", "") for tag in tags}
+    return keys | ({"aws:tagkeys": [tag["Key"] for tag in tags]} if tags else {})
+
+
+def _kind(arn: str) -> str:
+    """The resource type in an ARN."""
+    return arn.rpartition(":")[2].partition("/")[0]
 
 
 def tags_of(arns: list[str]) -> Context:
@@ -68,7 +82,7 @@ def tags_of(arns: list[str]) -> Context:
 def tagged(parameters: dict, checks: list[tuple[str, str]]) -> list[str]:
     """The ARNs, of those that are checked, that a request to create also tags."""
     kinds = {one.get("ResourceType") for one in _specifications(parameters)}
-    return [resource for _, resource in checks if resource.split(":")[-1].split("/")[0] in kinds]
+    return [resource for _, resource in checks if _kind(resource) in kinds]
 
 
 def roles_passed(operation: str, parameters: dict) -> list[str]:

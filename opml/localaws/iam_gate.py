@@ -103,7 +103,7 @@ def _judge(principal: Principal, told: Asked) -> Refusal | None:
         return _judge_assumption(principal, told, context)
     if told.action not in ALWAYS:
         for action, arn in told.checks:
-            if not (verdict := _verdict(principal, action, arn, context)).allowed:
+            if not (verdict := _verdict(principal, action, arn, {**context, **told.own.get(arn, {})})).allowed:
                 return _denied(told, iam_shared.refusal(principal, action, arn, verdict.reason(action)))
     for passed in told.passed:
         if refusal := _judge_passing(principal, told, passed, context):

@@ -26,6 +26,7 @@ class Asked:
     operation: str
     checks: list[tuple[str, str]]
     context: Context = field(default_factory=dict)
+    own: dict[str, Context] = field(default_factory=dict)  # ARN -> what of the context is this resource's alone
     passed: list[iam_needs.Passed] = field(default_factory=list)
     reads: list[tuple[str, str]] = field(default_factory=list)  # (role, S3 URI) that the service reads before it answers
 
@@ -53,10 +54,11 @@ def asked(response, service: str, resource: str) -> Asked:
     action = RENAMED.get(f"{service}:{operation}", f"{service}:{operation}")
     find = RESOURCES.get(service, lambda *_: ["*"])
     checks = [(action, arn) for arn in find(response, operation, parameters)]
-    context = _context(service, operation, parameters)
+    told = Asked(service, operation, checks, _context(service, operation, parameters))
     if service == "ec2":
-        context |= iam_ec2.tags_of([arn for _, arn in checks])
-    told = Asked(service, operation, checks, context)
+        arns = [arn for _, arn in checks]
+        told.context |= iam_ec2.tags_of(arns)
+        told.own = iam_ec2.request_tags(parameters, arns)
     told.passed = iam_needs.passed(service, operation, checks[0][1], parameters)
     told.checks += iam_needs.tagging(service, operation, checks, parameters)
     if action == "sagemaker:CreateModel":

@@ -89,6 +89,17 @@ def test_whatever_an_operators_role_is_granted_the_boundary_holds(aws, people, f
     assert code == "AccessDenied" and text.endswith("because no permissions boundary allows the iam:ListUsers action")
 
 
+@pytest.mark.parametrize(
+    ("tagged", "answer"),
+    [(["instance", "volume"], "DryRunOperation"), (["volume"], "UnauthorizedOperation"), ([], "UnauthorizedOperation")],
+)
+def test_an_instance_is_launched_only_with_our_tag_of_its_own(tagged, answer, aws, local_aws):
+    image = local_aws.client("ec2").describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    tags = [{"ResourceType": kind, "Tags": aws.tags} for kind in tagged]
+    request = {"ImageId": image, "MinCount": 1, "MaxCount": 1, "DryRun": True, **({"TagSpecifications": tags} if tags else {})}
+    assert refused(aws.client("ec2").run_instances, **request)[0] == answer
+
+
 def test_an_instance_is_ended_only_if_it_is_ours(aws, local_aws):
     owner = local_aws.client("ec2")
     image = owner.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]

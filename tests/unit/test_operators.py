@@ -64,6 +64,9 @@ def test_what_is_spare_is_allowed_and_has_a_reason():
         ("sagemaker:InvokeEndpoint", SITE.arn("sagemaker", "endpoint/theirs"), {}),
         ("sagemaker:CreateNotebookInstance", SITE.arn("sagemaker", "notebook-instance/opml-x"), {}),
         ("ec2:TerminateInstances", SITE.arn("ec2", "instance/i-1"), {"aws:resourcetag/opml:project": "theirs"}),
+        ("ec2:RunInstances", SITE.arn("ec2", "instance/*"), {}),
+        ("ec2:RunInstances", SITE.arn("ec2", "instance/*"), {"aws:requesttag/opml:project": "theirs"}),
+        ("ec2:CreateTags", SITE.arn("ec2", "instance/i-1"), {}),
     ],
 )  # fmt: skip
 def test_an_operator_can_neither_raise_their_rights_nor_touch_what_is_not_ours(action, resource, context):
@@ -77,6 +80,9 @@ def test_an_operator_can_neither_raise_their_rights_nor_touch_what_is_not_ours(a
         ("iam:PassRole", FUNCTION_ROLE, {"iam:passedtoservice": "lambda.amazonaws.com"}),
         ("iam:PassRole", SITE.execution_role_arn, {"iam:passedtoservice": "sagemaker.amazonaws.com"}),
         ("ec2:TerminateInstances", SITE.arn("ec2", "instance/i-1"), {"aws:resourcetag/opml:project": "opml"}),
+        ("ec2:RunInstances", SITE.arn("ec2", "instance/*"), {"aws:requesttag/opml:project": "opml"}),
+        ("ec2:RunInstances", SITE.arn("ec2", "subnet/subnet-1"), {}),
+        ("ec2:CreateTags", SITE.arn("ec2", "instance/i-1"), {"ec2:createaction": "RunInstances"}),
     ],
 )  # fmt: skip
 def test_what_the_notebooks_need_is_allowed(action, resource, context):
