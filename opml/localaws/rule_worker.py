@@ -56,6 +56,8 @@ class Judge:
             self._actions = _actions(task)
         except ValueError as error:
             self._say("Error", f"ClientError: {error}")
+        except Exception as error:  # one rule's failure must not be the others'
+            self._fail(error)
 
     def look(self, record: Record) -> None:
         """Evaluate the rule, unless it is decided, and act if it fires."""
@@ -66,9 +68,8 @@ class Judge:
         except BadParameter as error:
             self._say("Error", f"ClientError: {error}")
             return
-        except Exception as error:  # one rule's failure must not be the others'
-            traceback.print_exc()
-            self._say("Error", f"InternalServerError: {type(error).__name__}: {error}")
+        except Exception as error:
+            self._fail(error)
             return
         if (said := final_status(verdict, self._task["kind"], record)) is not None:
             self._say(*said)
@@ -82,6 +83,10 @@ class Judge:
             return profiler_report.judge(record, self._task)
         parameters = {name: text for name, text in self._task["parameters"].items() if not name.endswith(UNUSED)}
         return evaluate(self._task["rule"], record, parameters)
+
+    def _fail(self, error: Exception) -> None:
+        traceback.print_exc()  # to the rule's log
+        self._say("Error", f"InternalServerError: {type(error).__name__}: {error}")
 
     def _say(self, status: str, details: str) -> None:
         self._done = True

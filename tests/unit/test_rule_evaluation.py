@@ -81,6 +81,14 @@ def test_what_was_asked_wrongly_is_an_error(wrong, word):
     assert status == "Error" and details.startswith("ClientError: ") and word in details
 
 
+@pytest.mark.parametrize("action", ["7", "[[]]", '{"name": "sms", "parameters": 7}'])
+def test_an_action_of_any_shape_ends_its_own_rule_alone(action):
+    said = Said()
+    rule_worker.Judge(0, task("VanishingGradient", action_json=action), said).look(record(x=[1.0]))
+    ((status, _),) = said
+    assert status == "Error"
+
+
 def test_what_awss_evaluator_alone_needs_is_left_out():
     said = Said()
     rule_worker.Judge(0, task("VanishingGradient", scan_interval_us="60000000"), said).look(record(**{"gradient/x": [1.0]}))
