@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from opml import rules
 from opml.localaws import debugger_files, rule_actions, system_metrics
 from opml.localaws.debugger_upload import Upload, gather
 
@@ -50,6 +51,13 @@ def test_scripts_are_hooked_without_a_change_in_the_images_that_did_it(tag, hook
     found = debugger_files.environment(request(f"{IMAGE}:{tag}", DebugHookConfig=hook()), "/opt/ml")
     assert found == ({"OPML_ZERO_SCRIPT_CHANGE": "1"} if hooked else {})
     assert debugger_files.environment(request(f"{IMAGE}:{tag}"), "/opt/ml") == {}  # nothing without a hook configuration
+
+
+def test_the_control_room_and_the_basement_say_the_same_of_rules_and_images():  # neither may import the other
+    assert rules.OF_THE_RULES == debugger_files.RULES_DEFAULT
+    for image in (f"{IMAGE}:{tag}" for tag in ("1.2-x", "1.3.1-x", "1.13-x", "2.0.1-gpu", "2.1-x", "2.12-x", "latest")):
+        version = debugger_files.pytorch_version(image) or (0, 0)
+        assert rules.has_smdebug(image) is ((1, 3) <= version <= (2, 0)), image
 
 
 def test_where_the_script_has_no_opt_ml_of_its_own_smdebug_is_told_where_to_look():
