@@ -132,9 +132,7 @@ def pytorch_estimator(
     from sagemaker.pytorch import PyTorch
 
     options.setdefault("max_run", 3600)  # a job that hangs is ended, and billed, after an hour
-    options = _interruptions(aws, what, checkpoints or spot, spot, options["max_run"]) | options
-    options.setdefault("debugger_hook_config", None if options.get("rules") else False)
-    options.setdefault("disable_profiler", not _asks_for_profiler(options))
+    options = _interruptions(aws, what, checkpoints or spot, spot, options["max_run"]) | _quiet(options) | options
     options.setdefault("image_uri", image_uri(aws, "training", accelerator_of(instance_type)))
     return PyTorch(
         entry_point="hpo.py",
@@ -164,6 +162,11 @@ def _priced(config: TrainConfig, instance_type: str) -> TrainConfig:
     """The settings with what an hour costs, so that the job's log can say what it has cost; unchanged if the table has no price."""
     known = instance_type in PRICES and not config.price_per_hour
     return config.replace(price_per_hour=PRICES[instance_type].usd_hour) if known else config
+
+
+def _quiet(options: dict) -> dict:
+    """Debugger and profiler are off unless something asks for them."""
+    return {"debugger_hook_config": None if options.get("rules") else False, "disable_profiler": not _asks_for_profiler(options)}
 
 
 def _asks_for_profiler(options: dict) -> bool:

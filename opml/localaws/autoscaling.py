@@ -178,23 +178,26 @@ def evaluate(resource_id: str, now: float) -> None:
     policies = {
         policy.policy_arn: policy for policy in list(backend().policies.values()) if policy.resource_id == resource_id
     }  # fmt: skip
-    watched = {arn: tracker for arn, tracker in list(_trackers.items()) if arn in policies}
+    watched = [(policies[arn], tracker) for arn, tracker in list(_trackers.items()) if arn in policies]
     point = endpoint.take_invocations(variant)
-    for arn, tracker in watched.items():
+    for policy, tracker in watched:
         tracker.points.append(point)
-        _show(policies[arn], tracker, point)
-    if endpoint.fake.endpoint_status != "InService":
-        return
+        _show(policy, tracker, point)
+    if endpoint.fake.endpoint_status == "InService":
+        _follow(endpoint, resource_id, target, watched, now)
+
+
+def _follow(endpoint, resource_id: str, target, watched: list[tuple], now: float) -> None:
+    """Scale the variant if the target's bounds or one of its (policy, tracker) pairs ask for another count."""
     changes = _changes.setdefault(resource_id, Changes())
-    count = endpoint.count_of(variant)
+    count = endpoint.count_of(split(resource_id)[1])
     if outside := _bound(count, target):
         _scale(endpoint, resource_id, *outside)
         return
-    found = decide(
-        watched.values(), count, target.min_capacity, target.max_capacity, now - changes.out, now - changes.into, _suspended(target)
-    )
+    trackers, since = [tracker for _, tracker in watched], (now - changes.out, now - changes.into)
+    found = decide(trackers, count, target.min_capacity, target.max_capacity, *since, _suspended(target))
     if found is not None:
-        policy = next(policies[arn] for arn, tracker in watched.items() if tracker is found.tracker)
+        policy = next(policy for policy, tracker in watched if tracker is found.tracker)
         alarm = policy.alarms[found.alarm == "Low"].name
         _scale(endpoint, resource_id, found.count, f"monitor alarm {alarm} in state ALARM triggered policy {policy.policy_name}")
         setattr(changes, "out" if found.count > count else "into", now)
