@@ -3,10 +3,7 @@
 moto's ``FakeTrainingJob`` stays the single source of what Describe and List show; a ``Job`` moves it along.
 """
 
-import json
-import os
 import shutil
-import tempfile
 import threading
 import time
 import traceback
@@ -15,11 +12,10 @@ from pathlib import Path
 
 from moto.sagemaker.models import FakeTrainingJob
 
-from opml.localaws import channels, checkpoints, contract, debugger_files, mounts, procs, spot, state
+from opml.localaws import channels, checkpoints, contract, job_folders, procs, spot, state
 from opml.localaws.channels import JobFault
 from opml.localaws.debugger import Debugger
 from opml.localaws.iam_acting import acting_as
-from opml.localaws.settings import settings
 from opml.localaws.slots import SLOTS
 from opml.localaws.worker import LOG_GROUP, REASON_LENGTH, Worker, end_together
 
@@ -120,7 +116,7 @@ class Job:
         try:
             count = instance_count(self.fake.resource_config)
             with SLOTS.take(count, self._is_given_up), acting_as(self.fake.role_arn):
-                folder = _job_folder(self.name)
+                folder = job_folders.make(self.name)
                 secondary, reason = self._execute(folder, count)
         except JobFault as fault:
             reason = str(fault)
@@ -152,7 +148,7 @@ class Job:
         while True:
             self._transition("Downloading")
             try:
-                instances, kept = self._prepare(folder, count)
+                instances, kept = job_folders.prepare(self.fake, self.request, folder, count)
             except OSError as error:
                 raise JobFault(f"ClientError: Data download failed:{error.strerror}") from None
             self._transition("Training")
@@ -188,44 +184,6 @@ class Job:
         except JobFault:
             if secondary != "Failed":  # else the script's own failure is what the reader must see
                 raise
-
-    def _prepare(self, folder: Path, count: int) -> tuple[list[contract.Instance], checkpoints.Checkpoints | None]:
-        hosts = tuple(f"algo-{number + 1}" for number in range(count))
-        instances = [self._instance(folder, host, hosts) for host in hosts]
-        values = contract.decode(self.fake.hyper_parameters)
-        if "sagemaker_program" not in values:
-            raise JobFault("ClientError: the local AWS runs scripts only, and the hyper-parameter sagemaker_program names none")
-        for index, instance in enumerate(instances):
-            for name in contract.FOLDERS:
-                (instance.base / name).mkdir(parents=True)
-            if instance.checkpoints:
-                instance.checkpoints.mkdir(parents=True, exist_ok=True)
-            files = contract.config_files(instance) | debugger_files.files(self.request, mounts.root(instance.base))
-            for name, content in files.items():
-                (instance.base / "input/config" / name).write_text(json.dumps(content))
-            for channel in self.fake.input_data_config or []:
-                channels.download(channel, instance.base / "input/data" / channel["ChannelName"], index, count, self.fake.role_arn)
-            if "sagemaker_submit_directory" in values:
-                channels.unpack_code(values["sagemaker_submit_directory"], instance.base / "code")
-        _check_paths(instances[0])
-        return instances, self._open_checkpoints(instances)
-
-    def _open_checkpoints(self, instances: list[contract.Instance]) -> checkpoints.Checkpoints | None:
-        config = self.fake.checkpoint_config
-        if not config:
-            return None
-        kept = checkpoints.Checkpoints(config["S3Uri"], [instance.checkpoints for instance in instances])
-        kept.open()
-        return kept
-
-    def _instance(self, folder: Path, host: str, hosts: tuple[str, ...]) -> contract.Instance:
-        base, kept = folder / "instances" / host / "opt" / "ml", self.fake.checkpoint_config
-        return contract.Instance(
-            job_name=self.name, host=host, hosts=hosts, instance_type=self.fake.resource_config.get("InstanceType", "local"),
-            base=base, hyperparameters=dict(self.fake.hyper_parameters), num_cpus=os.cpu_count() or 1,
-            input_data_config={channel["ChannelName"]: _channel_settings(channel) for channel in self.fake.input_data_config or []},
-            checkpoints=checkpoints.folder_in(base, kept) if kept else None,
-        )  # fmt: skip
 
     def _train(self, instances: list[contract.Instance], kept: checkpoints.Checkpoints | None) -> tuple[str, str | None]:
         """Run the script: (secondary status that it ends in, failure reason)."""
@@ -295,52 +253,10 @@ class Job:
             self.fake.model_artifacts = {"S3ModelArtifacts": f"{target}/model.tar.gz"}  # AWS names it also when there was no model
 
 
-def _check_paths(instance: contract.Instance) -> None:
-    """Where a job cannot have an /opt/ml of its own, a script that names it must not reach the machine's."""
-    if mounts.is_available():
-        return
-    values = contract.of_the_user(contract.decode(instance.hyperparameters))
-    where = next((f"the hyper-parameter {name}" for name, value in values.items() if str(value).startswith(mounts.ROOT)), None)
-    if where := where or mounts.literal_path(instance.base / "code"):
-        raise JobFault(
-            f"ClientError: {where} names {mounts.ROOT}, which the local AWS cannot give to a job on this machine (no mount namespaces)."
-            ' Take folders from the environment, as os.environ["SM_MODEL_DIR"], which works everywhere.'
-        )
-
-
-def _job_folder(name: str) -> Path:
-    """A folder of the job's own; lower case, because smdebug lower-cases the paths in its configuration."""
-    jobs = settings.root / "jobs"
-    try:
-        jobs.mkdir(exist_ok=True)
-    except OSError as error:
-        text = f"InternalServerError: the local AWS cannot use its working folder {settings.root}: {error.strerror}."
-        raise JobFault(f"{text} Start another: python -m opml local stop; python -m opml local start") from None
-    folder = jobs / name.lower()
-    return folder if _made(folder) else Path(tempfile.mkdtemp(prefix=f"{name.lower()}-", dir=jobs))
-
-
-def _made(folder: Path) -> bool:
-    try:
-        folder.mkdir(mode=0o700)
-        return True
-    except FileExistsError:  # a job whose name differs in case only
-        return False
-
-
 def instance_count(resource_config: dict) -> int:
     """How many instances a job asks for."""
     groups = resource_config.get("InstanceGroups") or []
     return resource_config.get("InstanceCount") or sum(group["InstanceCount"] for group in groups) or 1
-
-
-def _channel_settings(channel: dict) -> dict:
-    source = channel["DataSource"]["S3DataSource"]
-    values = {
-        "TrainingInputMode": channel.get("InputMode", "File"), "RecordWrapperType": channel.get("RecordWrapperType", "None"),
-        "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
-    }  # fmt: skip
-    return values | ({"ContentType": channel["ContentType"]} if channel.get("ContentType") else {})
 
 
 def _show_as_started(fake: FakeTrainingJob, request: dict) -> None:

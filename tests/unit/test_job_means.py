@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from opml.localaws import checkpoints, mounts, requirements, spot, training
+from opml.localaws import checkpoints, job_folders, mounts, requirements, spot
 from opml.localaws.channels import JobFault
 from opml.localaws.contract import Instance
 
@@ -33,9 +33,9 @@ def test_without_namespaces_a_script_that_names_the_folder_is_refused(tmp_path, 
     instance = Instance("job", "algo-1", ("algo-1",), "local", tmp_path, {}, values, 1)
     if values:
         with pytest.raises(JobFault, match="the hyper-parameter out names /opt/ml"):
-            training._check_paths(instance)
+            job_folders.check_paths(instance)
     else:
-        training._check_paths(instance)
+        job_folders.check_paths(instance)
 
 
 @pytest.mark.parametrize(
