@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 
 from opml.localaws import procs, state
 from opml.localaws.capture import Capture, summary
-from opml.localaws.iam_acting import acting_as
-from opml.localaws.instances import STARTUP_SECONDS, Instance, InvocationTimedOut, Reply, StartFailed
+from opml.localaws.instances import Instance, InvocationTimedOut, Reply, StartFailed
+from opml.localaws.launcher import Launcher
 from opml.localaws.settings import settings
 
 INVOCATION_SECONDS = 60.0  # a container must answer within this
-DRAIN_SECONDS = 60.0
 SERVER_GONE = Reply(500, {}, b"The model server ended while it handled the request; it is being restarted. Its log has the reason.")
 
 _log = logging.getLogger(__name__)
@@ -58,11 +57,6 @@ def variants_of(backend, config_name: str) -> list[dict]:
     return backend.endpoint_configs[config_name].production_variants
 
 
-def _container(model) -> dict:
-    found = model.primary_container or model.containers[0]
-    return found if isinstance(found, dict) else found.response_object
-
-
 def _described(variant: dict, count: int) -> dict:
     """An element of DescribeEndpoint's ProductionVariants."""
     weight = variant.get("InitialVariantWeight", 1.0)
@@ -81,8 +75,7 @@ class Endpoint:
         self._backend, self.fake = backend, fake
         self._lock = threading.RLock()
         self._fleet: dict[str, list[Instance]] = {}
-        self._started: set[Instance] = set()  # every process there is, serving or not yet
-        self._closed = False
+        self._launcher = Launcher(backend, fake.endpoint_name)
         self._invocations: Counter[str] = Counter()  # variant -> invocations per instance since they were last taken
         self._capture = Capture(fake.endpoint_name, {})
         self._variants: dict[str, dict] = {}  # as configured when deployed: the configuration may be deleted meanwhile
@@ -132,9 +125,9 @@ class Endpoint:
     def close(self) -> None:
         """End all processes; what is starting in another thread ends too."""
         with self._lock:
-            self._closed, self._fleet, doomed = True, {}, list(self._started)
+            self._fleet, doomed = {}, self._launcher.close()
         self._capture.flush()
-        self._stop(doomed)
+        self._launcher.stop(doomed)
 
     def _background(self, work: Callable[[], None]) -> None:
         threading.Thread(target=self._settle, args=(work,), daemon=True).start()
@@ -154,7 +147,7 @@ class Endpoint:
             self.fake.endpoint_status = "InService" if self._fleet else "Failed"
 
     def _replace_fleet(self, config_name: str, variants: list[dict], captured: dict) -> None:
-        fleet = self._launch([(variant, variant.get("InitialInstanceCount", 1)) for variant in variants])
+        fleet = self._launcher.launch([(variant, variant.get("InitialInstanceCount", 1)) for variant in variants])
         with self._lock:
             old = [instance for group in self._fleet.values() for instance in group]
             self._fleet, self.fake.endpoint_config_name = fleet, config_name
@@ -163,7 +156,7 @@ class Endpoint:
             self.fake.data_capture_config = summary(captured)
             self.fake.production_variants = [_described(variant, len(fleet[variant["VariantName"]])) for variant in variants]
         before.flush()
-        self._retire(old)
+        self._launcher.retire(old)
 
     def _resize_fleet(self, names: list[str]) -> None:
         try:
@@ -178,57 +171,12 @@ class Endpoint:
         name, wanted = shown["VariantName"], shown["DesiredInstanceCount"]
         shown["CurrentWeight"] = shown["DesiredWeight"]
         more = wanted - len(self._fleet.get(name, ()))
-        new = self._launch([(self._variants[name], more)])[name] if more > 0 else []
+        new = self._launcher.launch([(self._variants[name], more)])[name] if more > 0 else []
         with self._lock:
             group = [*self._fleet.get(name, ()), *new]
             self._fleet[name] = group[:wanted]
             shown["CurrentInstanceCount"] = wanted
-        self._retire(group[wanted:])
-
-    def _launch(self, wanted: list[tuple[dict, int]]) -> dict[str, list[Instance]]:
-        """Start the instances side by side and wait for all; if one fails none is left."""
-        fleet: dict[str, list[Instance]] = {}
-        try:
-            for variant, count in wanted:
-                group = fleet.setdefault(variant["VariantName"], [])
-                for _ in range(count):
-                    group.append(self._start(variant))
-            for variant, _ in wanted:
-                for instance in fleet[variant["VariantName"]]:
-                    instance.wait_ready(variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS))
-        except BaseException:
-            self._stop([instance for group in fleet.values() for instance in group])
-            raise
-        return fleet
-
-    def _start(self, variant: dict) -> Instance:
-        model = self._backend._models.get(variant["ModelName"])
-        if model is None:
-            raise StartFailed(f'Could not find model "{variant["ModelName"]}".')
-        try:
-            credentials = state.role_credentials(model.execution_role_arn, "SageMaker")
-        except LookupError as error:
-            raise StartFailed(f"The execution role of model {model.model_name} cannot be used: {error}") from error
-        with acting_as(model.execution_role_arn):  # its data is read with its role's permissions
-            instance = Instance(self.fake.endpoint_name, variant["VariantName"], _container(model), credentials)
-        with self._lock:
-            self._started.add(instance)
-            closed = self._closed
-        if closed:  # deleted while it was starting: close() did not see this one
-            self._stop([instance])
-            raise StartFailed("The endpoint was deleted.")
-        return instance
-
-    def _stop(self, instances: list[Instance]) -> None:
-        for instance in instances:
-            instance.stop()
-        with self._lock:
-            self._started.difference_update(instances)
-
-    def _retire(self, instances: list[Instance]) -> None:
-        for instance in instances:
-            instance.drain(DRAIN_SECONDS)
-        self._stop(instances)
+        self._launcher.retire(group[wanted:])
 
     # ---- requests ---------------------------------------------------------------------------------------------------------------
 
@@ -306,7 +254,7 @@ class Endpoint:
                 return
             dead.reviving = True
         try:
-            new = self._launch([(self._variants[dead.variant], 1)])[dead.variant]
+            new = self._launcher.launch([(self._variants[dead.variant], 1)])[dead.variant]
         except (StartFailed, procs.Closing) as error:
             _log.error("endpoint %s: %s is not restarted: %s", self.fake.endpoint_name, dead.id, error)
             dead.reviving = False  # the next request tries again
@@ -315,7 +263,7 @@ class Endpoint:
             group = self._fleet.get(dead.variant, [])
             surplus = [dead] if dead in group else new  # scaled in or deleted meanwhile
             self._fleet[dead.variant] = [*(one for one in group if one is not dead), *(new if dead in group else [])]
-        self._stop(surplus)
+        self._launcher.stop(surplus)
 
     def _count(self, variant: str, status: int, seconds: float, overhead: float) -> None:
         """CloudWatch's invocation metrics; latency in microseconds."""
