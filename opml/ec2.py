@@ -229,7 +229,7 @@ def run_here(folder: str | Path, config: TrainConfig, *, stream: bool = True) ->
     folder = Path(folder)
     weights = str(Path(config.weights).resolve()) if Path(config.weights).is_file() else config.weights
     flags = _flags(config, data=str(Path(config.data).resolve()), weights=weights, model_dir="model", output_dir="output")
-    environment = machine.environment("OPML_OWNED_BY") | {"GOMP_SPINCOUNT": "1000"}
+    environment = machine.environment("OPML_OWNED_BY")
     started, log = time.perf_counter(), []
     command = [sys.executable, "ec2train.py", *flags]
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:

@@ -119,6 +119,7 @@ def _environment(args: argparse.Namespace, place: Path, threads: int = 0) -> dic
     for name in ("model", "output"):
         (place / name).mkdir(exist_ok=True)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
+    clean.pop("OMP_WAIT_POLICY", None)  # ours sets it itself; the baseline runs as anybody runs it
     clean |= {
         "SM_CHANNEL_TRAINING": str(args.data.resolve()),
         "SM_MODEL_DIR": str(place / "model"),
