@@ -51,7 +51,7 @@ def has_smdebug(image_uri: str) -> bool:
     return found is not None and (1, 3) <= (int(found[1]), int(found[2])) <= (2, 0)
 
 
-def watching(aws: Aws, image_uri: str, *, smdebug_installed: bool = False, steps: tuple[int, int] | None = None) -> dict:
+def watching(aws: Aws, image_uri: str, *, smdebug_installed: bool = False, steps: tuple[int, int, int] | None = None) -> dict:
     """Options of an estimator by which its job is watched, chosen by the image; says which way in one line.
 
     With smdebug the five rules of the course are SageMaker's to evaluate. Without it the hook is off and the profiler's rules remain;
@@ -61,9 +61,9 @@ def watching(aws: Aws, image_uri: str, *, smdebug_installed: bool = False, steps
     ----------
     smdebug_installed : bool
         The job's requirements.txt shall bring it (:data:`SMDEBUG_REQUIREMENTS`) where the image does not.
-    steps : (int, int), optional
-        Of training and of validation in one epoch (:func:`steps_of`): each loss is saved, and the rules count epochs. AWS's defaults
-        count single saved steps.
+    steps : (int, int, int), optional
+        Of training and of validation in one epoch, and epochs (:func:`steps_of`): each loss is saved, and the rules count epochs.
+        AWS's defaults count single saved steps.
     """
     options = {"profiler_config": profiler_config()}
     if not (has_smdebug(image_uri) or smdebug_installed):
@@ -77,16 +77,16 @@ def watching(aws: Aws, image_uri: str, *, smdebug_installed: bool = False, steps
     return {**options, "rules": course_rules(steps), "debugger_hook_config": hook}
 
 
-def steps_of(config: TrainConfig, train_images: int, valid_images: int) -> tuple[int, int]:
-    """Steps of training and of validation in one epoch, on one instance."""
-    return -(-train_images // config.batch_size), -(-valid_images // config.batch_size)
+def steps_of(config: TrainConfig, train_images: int, valid_images: int) -> tuple[int, int, int]:
+    """Steps of training and of validation in one epoch, on one instance, and the number of epochs."""
+    return -(-train_images // config.batch_size), -(-valid_images // config.batch_size), config.epochs
 
 
 def _tag(image_uri: str) -> str:
     return "PyTorch image " + image_uri.rpartition(":")[2]
 
 
-def course_rules(steps: tuple[int, int] | None = None) -> list[Rule]:
+def course_rules(steps: tuple[int, int, int] | None = None) -> list[Rule]:
     """Five rules on what the network learns, two on what the machine does.
 
     The rules come without their own collections: a collection with ``save_interval`` 500, which a rule adds, would beat the
@@ -94,8 +94,8 @@ def course_rules(steps: tuple[int, int] | None = None) -> list[Rule]:
 
     Parameters
     ----------
-    steps : (int, int), optional
-        Of training and of validation in one epoch: thresholds that count epochs instead of AWS's defaults.
+    steps : (int, int, int), optional
+        Of :func:`steps_of`: thresholds that count epochs instead of AWS's defaults.
     """
     from sagemaker.debugger import ProfilerRule, Rule, rule_configs
 
@@ -125,15 +125,13 @@ def hook_config(
     """
     from sagemaker.debugger import DebuggerHookConfig
 
-    losses = {"train.save_interval": str(train_interval), "eval.save_interval": str(eval_interval)}
+    # No hook_parameters: smdebug would add their intervals to every collection, and save all inputs to ReLU at each step.
     collections = {
-        "losses": losses,
+        "losses": {"train.save_interval": str(train_interval), "eval.save_interval": str(eval_interval)},
         "gradients": {"save_interval": str(GRADIENTS_EVERY)},
         "relu_input": {"include_regex": ".*relu_input", "save_steps": "0"},
     }
-    return DebuggerHookConfig(
-        s3_output_path=aws.uri("debug"), hook_parameters=dict(losses), collection_configs=merge_collections(collections, also or {})
-    )
+    return DebuggerHookConfig(s3_output_path=aws.uri("debug"), collection_configs=merge_collections(collections, also or {}))
 
 
 def merge_collections(*groups: Mapping[str, Mapping[str, str]] | Iterable[CollectionConfig]) -> list[CollectionConfig]:

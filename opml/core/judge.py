@@ -19,15 +19,16 @@ SETTLED = 30  # training steps: 0.9 ** 30 = 4 % of batch norm's first running av
 Parameters = dict[str, dict[str, str]]
 
 
-def parameters(train_steps: int, valid_steps: int) -> Parameters:
+def parameters(train_steps: int, valid_steps: int, epochs: int) -> Parameters:
     """The course's five rules with thresholds for a job of this size, by AWS's names, as strings.
 
     AWS's defaults count single saved steps: on the losses of single batches they judge luck, and fire on healthy runs. These count
-    epochs.
+    epochs. The loss is compared once, half-way (after three epochs at least): later it is small, and a single batch's luck is as large.
 
     Parameters
     ----------
     train_steps, valid_steps : steps of one epoch.
+    epochs : of the job.
     """
     settled = max(1, math.ceil(SETTLED / train_steps))
     return {
@@ -35,7 +36,7 @@ def parameters(train_steps: int, valid_steps: int) -> Parameters:
         "Overfit": {"patience": "3", "ratio_threshold": "3", "start_step": str(settled * (train_steps + valid_steps))},
         "Overtraining": {"patience_train": str(3 * train_steps), "patience_validation": str(3 * valid_steps)},
         "PoorWeightInitialization": {"distribution_range": "0.00001"},
-        "LossNotDecreasing": {"num_steps": str(3 * train_steps), "mode": "TRAIN"},
+        "LossNotDecreasing": {"num_steps": str(max(3 * train_steps, math.ceil(epochs * train_steps / 2))), "mode": "TRAIN"},
     }
 
 

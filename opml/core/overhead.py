@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _observer(watcher: str, folder: str) -> Observer:
     if watcher == "recorder":
-        return Recorder(folder, judge=Judge(parameters(EPOCH, 2), folder, say=lambda line: None))
+        return Recorder(folder, judge=Judge(parameters(EPOCH, 2, 3), folder, say=lambda line: None))
     if watcher == "hook":
         return hook.SmdebugHook(hook.write_configuration(folder))
     return Observer()

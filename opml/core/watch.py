@@ -45,7 +45,7 @@ class Watch(Recorder):
         self.judge = Judge({}, output, config.on_finding, say)
 
     def start(self, config: TrainConfig, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: tuple[int, int]) -> None:
-        self.judge.rules = parameters(*steps)
+        self.judge.rules = parameters(*steps, config.epochs)
         super().start(config, model, optimizer, steps)
 
     def end(self, final: dict[str, float] | None) -> None:

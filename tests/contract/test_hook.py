@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from opml import rules
 from opml.core import hook
 from opml.core.sample import make_sample
+from opml.core.sources import read_smdebug
 
 ROOT = Path(__file__).parents[2]
 TRAIN = """
@@ -52,6 +55,17 @@ def test_a_hook_that_works_saves_and_says_nothing_of_itself(data, tmp_path):
     assert train(data, tmp_path) == []
     assert len(list(tmp_path.glob("tensors/index/*/*.json"))) == 4  # two of training, one of validation, one of the test
     assert (tmp_path / "tensors" / "training_job_end.ts").exists() and not (tmp_path / "tensors" / "claim.smd").exists()
+
+
+def test_our_configuration_saves_inputs_to_relu_once_a_phase_and_each_loss(data, tmp_path):
+    aws = SimpleNamespace(uri=lambda *parts: "s3://bucket/debug")
+    request = rules.hook_config(aws, train_interval=1)._to_request_dict() | {"LocalPath": str(tmp_path / "tensors")}
+    (tmp_path / "hook.json").write_text(json.dumps(request))
+    assert train(data, tmp_path, config=tmp_path / "hook.json", epochs=3) == []
+    record = read_smdebug(tmp_path / "tensors")
+    saved = {name: sum(record.has(name, step) for step in record.steps()) for name in record.names()}
+    assert {saved[name] for name in record.names("relu_input")} == {3}  # training, validation, test
+    assert saved["CrossEntropyLoss_output_0"] == 3 * 2 + 3 + 1
 
 
 def test_without_smdebug_the_job_trains_and_says_what_to_install(data, tmp_path):

@@ -132,7 +132,7 @@ def test_warning_lets_training_go_on(tmp_path):
 def test_the_findings_file_has_each_verdict_with_what_to_do(tmp_path):
     watch = recorder.Recorder(tmp_path, interval=3, seconds=0)
     train(watch)
-    Judge(parameters(6, 2), tmp_path, say=lambda line: None).conclude(watch.record)
+    Judge(parameters(6, 2, 2), tmp_path, say=lambda line: None).conclude(watch.record)
     rows = {row["rule"]: row for row in json.loads((tmp_path / "findings.json").read_text())}
     assert rows["CPUBottleneck"]["status"] == "NotApplicable" and rows["VanishingGradient"]["suggestion"]
 
@@ -142,7 +142,7 @@ def test_only_rules_that_could_look_are_said_to_have_found_no_issue(tmp_path):
     record.collect("losses", "CrossEntropyLoss_output_0")
     for step in range(30):
         record.add("CrossEntropyLoss_output_0", "TRAIN", step, Summary(mean=1.0 / (step + 1), size=1), step)
-    Judge(parameters(2, 1), tmp_path, say=said.append).conclude(record)
+    Judge(parameters(2, 1, 15), tmp_path, say=said.append).conclude(record)
     assert [line.split(":")[0] for line in said] == ["not applicable", "no issues"]
     assert "LossNotDecreasing" in said[1] and "VanishingGradient" in said[0] and "VanishingGradient" not in said[1]
 
@@ -154,9 +154,10 @@ def test_processes_that_do_not_write_count_steps_and_hear_the_word_to_stop(monke
 
 
 def test_parameters_for_a_job_count_its_epochs():
-    assert parameters(15, 5)["LossNotDecreasing"] == {"num_steps": "45", "mode": "TRAIN"}
+    assert parameters(15, 5, 4)["LossNotDecreasing"] == {"num_steps": "45", "mode": "TRAIN"}
+    assert parameters(15, 5, 9)["LossNotDecreasing"]["num_steps"] == "68"  # once, half-way
     record = recorder.Record(finished=True)
-    assert {evaluate(rule, record, values).status for rule, values in parameters(15, 5).items()} == {"NotApplicable"}
+    assert {evaluate(rule, record, values).status for rule, values in parameters(15, 5, 8).items()} == {"NotApplicable"}
 
 
 def test_several_observers_are_told_the_same_and_one_of_them_may_stop():
