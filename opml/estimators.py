@@ -14,7 +14,7 @@ from opml.core.config import TrainConfig
 from opml.core.metrics import METRICS, VALID_LOSS
 from opml.costs import PRICES
 from opml.errors import BadInput, NotFound, OpmlError
-from opml.jobs import endpoint_status, find_endpoint, find_training_job, job_log, metric_history, model_data_of, wait_for_job
+from opml.jobs import endpoint_status, find_endpoint, find_training_job, fit_together, job_log, metric_history, model_data_of, wait_for_job
 from opml.staging import ensure_data, stage_source, upload, upload_sample
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "ensure_endpoint",
     "find_endpoint",
     "find_training_job",
+    "fit_together",
     "hyperparameter_tuner",
     "image_uri",
     "job_log",
@@ -184,9 +185,11 @@ def search_space() -> dict:
 
 
 def hyperparameter_tuner(
-    aws: Aws, estimator: PyTorch, ranges: dict, *, max_jobs: int = 3, max_parallel_jobs: int = 1, random_seed: int = 0
+    aws: Aws, estimator: PyTorch, ranges: dict, *, max_jobs: int = 3, max_parallel_jobs: int = 2, random_seed: int = 0
 ) -> HyperparameterTuner:
     """A tuner that minimises the validation loss by random search; call ``fit({"training": uri})`` on it.
+
+    Random trials do not learn from each other, so two run at a time.
 
     The objective is validation, never test: a test set that chose the model measures nothing any more.
 

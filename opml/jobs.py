@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,6 +14,8 @@ from opml.core.metrics import read_history
 from opml.errors import NotFound, OpmlError
 
 if TYPE_CHECKING:
+    from sagemaker.pytorch import PyTorch
+
     from opml.aws import Aws
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -115,6 +118,32 @@ def wait_for_job(aws: Aws, job_name: str, seconds: int = 3600) -> dict:
         reason = describe_job(aws, job_name).get("FailureReason", str(error))
         raise OpmlError(f"training job {job_name} did not complete: {reason}") from error
     return describe_job(aws, job_name)
+
+
+def fit_together(fits: Iterable[tuple[PyTorch, dict[str, str]]], at_once: int = 2) -> None:
+    """Train estimators that do not depend on each other, ``at_once`` at a time: an account's quota of instances is small.
+
+    Where one fails, or the waiting is interrupted, those that still run are stopped.
+
+    Parameters
+    ----------
+    fits : iterable of (PyTorch, dict)
+        Each estimator with the inputs of its ``fit``.
+    """
+    running = []
+    try:
+        for estimator, inputs in fits:
+            if len(running) == at_once:
+                running[0].wait(logs="None")
+                running.pop(0)
+            estimator.fit(inputs, wait=False)
+            running.append(estimator.latest_training_job)
+        for job in running:
+            job.wait(logs="None")
+    except BaseException:
+        for job in running:
+            job.stop()  # of one that has ended the SDK says so, and goes on
+        raise
 
 
 def job_log(aws: Aws, job_name: str) -> list[str]:
