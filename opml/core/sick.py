@@ -33,16 +33,16 @@ class Recipe:
 
     def data(self, folder: str | Path, classes: int = 10) -> Path | None:
         """The smaller sample, drawn into ``folder``; None if the job is ill on the healthy one's data."""
-        return make_sample(folder, classes, train=self.images) if self.images else None
+        return make_sample(folder, classes, train=self.images, valid=4, test=4) if self.images else None
 
 
 RECIPES = {
     "vanishing": Recipe("VanishingGradient", "the learning rate is 10,000 times too large: units die, and gradients with them",
-                        {"learning_rate": 10.0, "schedule": "constant"}),
+                        {"learning_rate": 10.0, "schedule": "constant", "epochs": 5}),
     "overfit": Recipe("Overfit", "the training set is tiny (3 images a class), and nothing is augmented",
-                      {"augment": False, "epochs": 16, "batch_size": 8, "schedule": "constant"}, images=3),
+                      {"augment": False, "epochs": 13, "batch_size": 8, "schedule": "constant"}, images=3),
     "overtrained": Recipe("Overtraining", "training goes on long after there is nothing left to learn",
-                          {"epochs": 18, "augment": False}, images=8),
+                          {"epochs": 16, "augment": False, "schedule": "onecycle"}, images=8),
     "uneven": Recipe("PoorWeightInitialization", "the initial weights differ in scale from layer to layer",
                      {"init": "uneven"}),
     "stuck": Recipe("LossNotDecreasing", "the learning rate is far too small, 1e-9: the loss stays where it was",
