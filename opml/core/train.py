@@ -92,8 +92,8 @@ class Job:
         _be_reproducible(config.seed)
         self.keeper = Keeper(config, self.freeze, self.network, self.source, self.folder)
         precision = self.keeper.kept["precision"] if self.keeper.kept else plan.frozen_in(config, self.freeze, self.device)
-        known = config.replace(precision=precision)
-        self.inputs, self.tail = plan.inputs(known, self.network, self.freeze, self.photos, self.device, self.progress, self.observer.whole)
+        whole = self.observer.whole
+        self.inputs, self.tail = plan.inputs(config, self.network, self.freeze, precision, self.photos, self.device, self.progress, whole)
         # A head alone is so small that sharing its batches would cost more than it saves: each process computes on all of them.
         together = not (self.freeze == "backbone" and isinstance(self.inputs, features.Features))
         self.rank, self.world = (dist.rank(), dist.world()) if together else (0, 1)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from opml.core import batches, data, dist, images, inputs, loop, model, train
+from opml.core import batches, data, dist, images, inputs, loop, model, train, trunk
 from opml.core.config import BadConfig, TrainConfig
 
 
@@ -118,6 +118,16 @@ def test_the_last_stage_alone_can_be_trained(settings, weights_file, tmp_path, c
     before, after = torch.load(weights_file), model.read_weights(tmp_path / "m")
     assert {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])} == {"layer4", "fc"}
     assert "features computed once (layer3 frozen, 2 views of each training image, float32): 48 pictures" in capsys.readouterr().out
+
+
+def test_a_frozen_part_runs_in_float16_where_the_gpu_has_nothing_better(settings, weights_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    fastest = trunk.fastest_precision(torch.device("cuda"))
+    monkeypatch.setattr(trunk, "fastest_precision", lambda device: fastest)
+    folders = {"model_dir": str(tmp_path / "m"), "output_dir": str(tmp_path / "o")}
+    final = train.fit(settings.replace(weights=weights_file, epochs=1, **folders))
+    assert "--views N makes more, float16)" in capsys.readouterr().out
+    assert 0 < final["test:loss"] < 100
 
 
 def test_patience_ends_a_job_that_gets_no_better(settings, weights_file, tmp_path, capsys):
