@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from opml.core import batches, data, dist, images, inputs, loop, model, train, trunk
+from opml.core import batches, data, dist, images, inputs, loop, model, observer, train, trunk
 from opml.core.config import BadConfig, TrainConfig
 
 
@@ -152,6 +152,17 @@ def test_a_loss_that_explodes_is_said_and_nothing_is_saved(settings, tmp_path):
     with pytest.raises(BadConfig, match="the loss became nan in epoch .: lower --learning_rate, it is 1e"):
         train.fit(settings.replace(learning_rate=1e30, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
     assert not (tmp_path / "m").exists()
+
+
+def test_an_observer_sees_the_gradients_and_not_what_float16_makes_of_them():
+    tail, seen = nn.Linear(4, 3), []
+    watching = observer.Observer()
+    watching.backward = lambda: seen.append(tail.weight.grad.clone())
+    batch = batches.Batch(torch.rand(5, 4), torch.tensor([0, 1, 2, 0, 1]), torch.full((5,), 0.2))
+    learner = loop.Learner(tail, TrainConfig(), 10, False, torch.float16, watching)
+    (weight,) = torch.autograd.grad(nn.functional.cross_entropy(tail(batch.inputs), batch.labels), [tail.weight])
+    learner.learn(batch)
+    assert learner.scaler.get_scale() == 65536 and torch.allclose(seen[0], weight, atol=1e-3)
 
 
 @pytest.mark.parametrize("schedule, rise", [("cosine", 10), ("onecycle", 30)])
