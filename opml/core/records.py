@@ -36,6 +36,7 @@ class Summary:
 
     Attributes
     ----------
+    std : the standard deviation (divided by the size); nan where an element is not finite.
     abs_mean, l2 : mean of the absolute values; square root of the sum of squares.
     zeros, nan, inf, size : counts of elements.
     p5, p95 : percentiles, of a sample of at most ``SAMPLE`` elements.

@@ -206,7 +206,7 @@ def poor_weight_initialization(
 
 def _uneven(record: Record, names: list[str], step: int, threshold: float) -> str | None:
     spreads = {name: record.summary(name, step).std for name in names if record.has(name, step)}
-    variances = {name: std**2 for name, std in spreads.items() if std is not None}
+    variances = {name: std**2 for name, std in spreads.items() if std is not None and math.isfinite(std)}
     if len(variances) < 2:
         return None
     low, high = min(variances, key=variances.get), max(variances, key=variances.get)
