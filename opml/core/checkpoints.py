@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from opml.core import model
+from opml.core import files, model
 from opml.core.config import BadConfig, TrainConfig
 from opml.core.progress import say
 
@@ -100,7 +100,7 @@ class Shelf:
         path = self.folder / NAMES[self.slot]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            model.write_whole(path, lambda file: torch.save({**state, "format": FORMAT, "number": self.number + 1}, file))
+            files.write_whole(path, lambda file: torch.save({**state, "format": FORMAT, "number": self.number + 1}, file))
         except OSError as error:
             why = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
             return f"WARNING: no checkpoint could be written to {self.folder} ({why}); the one before is kept"

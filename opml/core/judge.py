@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from opml.core.files import write_text
 from opml.core.records import Record
 from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, PROFILER_RULES, RULES, Verdict, evaluate
 
@@ -87,6 +87,4 @@ class Judge:
     def _write(self, verdicts: dict[str, Verdict]) -> None:
         rows = [dataclasses.asdict(verdict) | {"suggestion": RULES[rule].suggestion} for rule, verdict in verdicts.items()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{FINDINGS_FILE}"
-        temporary.write_text(json.dumps(rows, indent=2))
-        os.replace(temporary, self.folder / FINDINGS_FILE)
+        write_text(self.folder / FINDINGS_FILE, json.dumps(rows, indent=2))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from opml.core import svg
+from opml.core.files import write_text
 from opml.core.records import EVAL, TRAIN, Phase, Record
 from opml.core.report_style import STYLE
 from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, PROFILER_RULES, RULES, Verdict
@@ -24,7 +25,7 @@ OUTLIER = 3  # standard deviations above the mean, as in StepOutlier
 
 
 def write_report(record: Record, verdicts: Iterable[Verdict], path: str | Path, *, title: str, price_per_hour: float | None = None) -> Path:
-    """Write the page.
+    """Write the page; it is there as a whole, or the one before it stays.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def write_report(record: Record, verdicts: Iterable[Verdict], path: str | Path, 
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     icon = '<link rel="icon" href="data:,">'  # else a browser asks the server for one
     page = f"<!doctype html><html lang=en><head>{head}{icon}<style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>"
-    Path(path).write_text(f"{page}{_tiles(record, verdicts)}{body}</main></body></html>", encoding="utf-8")
+    write_text(Path(path), f"{page}{_tiles(record, verdicts)}{body}</main></body></html>")
     return Path(path)
 
 

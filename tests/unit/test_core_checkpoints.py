@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from opml.core import checkpoints, model
+from opml.core import checkpoints, files
 from opml.core.checkpoints import Shelf
 from opml.core.config import BadConfig, TrainConfig
 
@@ -84,7 +84,7 @@ def test_a_disk_that_fills_costs_the_checkpoint_and_not_the_job(tmp_path, monkey
     def full(path, write):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(model, "write_whole", full)
+    monkeypatch.setattr(files, "write_whole", full)
     assert shelf.write(state((3, 0))) == f"WARNING: no checkpoint could be written to {tmp_path} (no space left); the one before is kept"
     assert shelf.newest()[0]["position"] == (2, 0)
 

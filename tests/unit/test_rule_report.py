@@ -1,5 +1,6 @@
 """The report: one page that needs nothing else, and AWS's JSON files."""
 
+import os
 from html.parser import HTMLParser
 
 import numpy as np
@@ -77,6 +78,18 @@ def test_the_page_says_what_the_rules_said_and_what_idling_costs(page):
 def test_a_page_can_be_made_of_any_part_of_a_record(record, tmp_path):
     path = write_report(record, verdicts(record), tmp_path / "report.html", title="t")
     assert Page(path.read_text()).open == []
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = write_report(Record(finished=True), [], tmp_path / "report.html", title="old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(Record(finished=True), [], path, title="new")
+    assert "old" in path.read_text() and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_loss_that_is_nan_leaves_a_gap(tmp_path):
