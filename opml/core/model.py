@@ -125,12 +125,6 @@ def _put(state: dict[str, torch.Tensor], model: torch.nn.Module, what: str, arch
     model.load_state_dict(state, strict=False)
 
 
-def freeze_backbone(model: torch.nn.Module) -> None:
-    """Leave only the last layer to be trained."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = name.startswith("fc.")
-
-
 def save(model_dir: str | Path, state: dict[str, torch.Tensor], description: dict) -> None:
     """Write the artefact; each file is there as a whole or not at all.
 
