@@ -56,9 +56,10 @@ class Judge:
         self.found: dict[str, Verdict] = {}
 
     def __call__(self, record: Record) -> bool:
-        """Look at what there is; whether training should stop."""
-        for rule in self.rules.keys() - self.found.keys():
-            self._note(evaluate(rule, record, self.rules[rule]))
+        """Look at what there is, in the rules' order; whether training should stop."""
+        for rule, thresholds in self.rules.items():
+            if rule not in self.found:
+                self._note(evaluate(rule, record, thresholds))
         return self.act == STOP and bool(self.found)
 
     def conclude(self, record: Record) -> dict[str, Verdict]:

@@ -129,6 +129,16 @@ def test_warning_lets_training_go_on(tmp_path):
     assert train(recorder.Recorder(tmp_path, seconds=0, judge=judge), epochs=3, loss=lambda step, value: value * 0 + 1) == 18
 
 
+def test_findings_are_said_in_the_order_of_the_rules(tmp_path):
+    rules = {f"rule {number}": {} for number in range(9)}
+    said, judge = [], Judge(rules, tmp_path, say=lambda line: None)
+    judge._note = lambda verdict: said.append(verdict)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("opml.core.judge.evaluate", lambda rule, *of_it: rule)
+        judge(recorder.Record())
+    assert said == list(rules)
+
+
 def test_the_findings_file_has_each_verdict_with_what_to_do(tmp_path):
     watch = recorder.Recorder(tmp_path, interval=3, seconds=0)
     train(watch)
