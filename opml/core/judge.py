@@ -87,5 +87,8 @@ class Judge:
 
     def _write(self, verdicts: dict[str, Verdict]) -> None:
         rows = [dataclasses.asdict(verdict) | {"suggestion": RULES[rule].suggestion} for rule, verdict in verdicts.items()]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / FINDINGS_FILE, json.dumps(rows, indent=2))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / FINDINGS_FILE, json.dumps(rows, indent=2))
+        except OSError as error:  # a full disk, mostly: what was found has been said, and training goes on
+            self.say(f"{self.folder / FINDINGS_FILE} cannot be written ({error.strerror or error}): free some space")

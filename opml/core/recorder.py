@@ -68,8 +68,12 @@ class Recorder(Observer):
         self._model, self._cuda = model, next(model.parameters()).is_cuda
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / RECORD_FILE).open("w")  # a record of another run would be mixed up with this one's
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / RECORD_FILE).open("w")  # a record of another run would be mixed up with this one's
+        except OSError as error:
+            self._give_up(error)
+            return
         instance, threads = os.environ.get("SM_CURRENT_HOST", "algo-1"), config.workers or system.cores()
         facts = {"instance": instance, "cores": system.cores(), "loaders": threads, "batch_size": config.batch_size}
         self._put([{"facts": {**facts, "device": "gpu" if self._cuda else "cpu", "price_per_hour": config.price_per_hour}}])
@@ -182,9 +186,13 @@ class Recorder(Observer):
         try:
             self._file.write("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
             self._file.flush()
-        except OSError as error:  # a full disk, mostly: training is worth more than its record
-            say(f"{self.folder / RECORD_FILE} cannot be written ({error.strerror or error}), so nothing more is recorded: free some space")
-            self._file = None
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """A full disk, mostly: training is worth more than its record."""
+        say(f"{self.folder / RECORD_FILE} cannot be written ({error.strerror or error}), so nothing more is recorded: free some space")
+        self._file = None
 
     def end(self, final: dict[str, float] | None) -> None:
         for hook in self._hooks:

@@ -42,8 +42,10 @@ def fit(config: TrainConfig, observer: Observer | None = None) -> dict[str, floa
         dist.fail(error)
         raise
     finally:
-        observer.end(final)
-        dist.leave()
+        try:
+            watch.end(observer, final)
+        finally:
+            dist.leave()
     return final
 
 

@@ -165,6 +165,19 @@ def test_an_observer_sees_the_gradients_and_not_what_float16_makes_of_them():
     assert learner.scaler.get_scale() == 65536 and torch.allclose(seen[0], weight, atol=1e-3)
 
 
+def test_an_observer_that_fails_at_the_end_does_not_mask_why_the_job_failed(settings, tmp_path, capsys, monkeypatch):
+    left, watching = [], observer.Observer()
+    monkeypatch.setattr(dist, "leave", lambda: left.append(True))
+
+    def fail(final):
+        raise KeyError("a bug")
+
+    watching.end = fail
+    with pytest.raises(BadConfig, match="data"):
+        train.fit(settings.replace(data=str(tmp_path / "none")), watching)
+    assert left == [True] and "WARNING: what watched this job ended with KeyError: 'a bug'" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("schedule, rise", [("cosine", 10), ("onecycle", 30)])
 def test_the_step_size_rises_falls_and_ends_near_nothing(schedule, rise):
     sizes = [loop.step_size(step, 100, schedule) for step in range(100)]

@@ -13,6 +13,7 @@ from opml.core.observer import Observer, Observers, steps
 from opml.core.records import EVAL, TRAIN, Summary
 from opml.core.rules import evaluate
 from opml.core.sources import RecorderSource, read_recorder
+from opml.core.watch import Watch
 
 
 class Net(torch.nn.Module):
@@ -114,6 +115,24 @@ def test_a_disk_that_is_full_ends_the_record_and_not_the_training(tmp_path, caps
     watch.start = broken
     assert train(watch) == 12
     assert "cannot be written (No space left on device), so nothing more is recorded" in capsys.readouterr().out
+
+
+def test_findings_and_report_that_cannot_be_written_do_not_end_the_job(tmp_path, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("opml.core.judge.write_text", refuse)
+    monkeypatch.setattr("opml.core.watch.write_report", refuse)
+    assert train(Watch(TrainConfig(output_dir=str(tmp_path)))) == 12
+    said = capsys.readouterr().out
+    assert f"{tmp_path}/findings.json cannot be written (No space left on device): free some space" in said
+    assert f"the report {tmp_path}/report.html cannot be written (No space left on device)" in said
+
+
+def test_a_record_that_cannot_be_begun_is_done_without(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert train(recorder.Recorder(tmp_path / "file" / "record", seconds=0)) == 12
+    assert "so nothing more is recorded" in capsys.readouterr().out
 
 
 def test_a_finding_is_said_once_and_stops_training_when_asked_to(tmp_path):
