@@ -147,6 +147,12 @@ def test_parameters_come_as_strings_or_values_and_the_service_adds_its_own():
     assert evaluate("Overfit", record, {"rule_to_invoke": "Overfit", "patience": 1, "ratio_threshold": "0.1"}).step == 1
 
 
+@pytest.mark.parametrize("names", ["losses,gradients", ["losses", "gradients"], ("losses", "gradients")])
+def test_a_list_of_names_is_what_a_string_with_commas_is(names):
+    record = tensors(GRADIENT, [0.0])
+    assert evaluate("AllZero", record, {"collection_names": names}).step == 0
+
+
 def test_a_verdict_stays_while_the_record_grows():
     rows, seen = [*train(1), *valid(2), *train(1), *valid(1)] * 3, set()
     for length in range(len(rows) + 1):
