@@ -133,7 +133,7 @@ def count(low: int = 0) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         value = number(low)(text)
-        if value != int(value):
+        if not math.isfinite(value) or value != int(value):
             raise ValueError("give a whole number")
         return int(value)
 

@@ -132,6 +132,7 @@ def test_data_of_another_kind_is_no_data(rule):
     ("Overfit", {"patients": "1"}, "has no parameter 'patients': it has tensor_regex, start_step, patience, ratio_threshold"),
     ("Overfit", {"patience": "0"}, "patience of the rule Overfit cannot be '0': give a number from 1"),
     ("Overfit", {"patience": "1.5"}, "give a whole number"),
+    ("LossNotDecreasing", {"num_steps": "inf"}, "num_steps of the rule LossNotDecreasing cannot be 'inf': give a whole number"),
     ("Overfit", {"tensor_regex": "("}, "no regular expression"),
     ("LossNotDecreasing", {"mode": "learning"}, "give one of TRAIN, EVAL, PREDICT, GLOBAL"),
     ("LossNotDecreasing", {"use_losses_collection": "maybe"}, "give True or False"),
