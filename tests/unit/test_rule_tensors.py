@@ -117,6 +117,21 @@ def test_a_frozen_weight_is_not_blamed_for_standing_still():
     assert evaluate("WeightUpdateRatio", record).status == "NoIssuesFound"
 
 
+def trained_and_validated(*values, name="ResNet_fc.weight"):
+    """A record of a weight after one step of training, and at three of validation, for each value."""
+    record = Record(finished=True)
+    for step, (mode, value) in enumerate((mode, value) for value in values for mode in ("TRAIN", "EVAL", "EVAL", "EVAL")):
+        record.add(name, mode, step, np.array([value]))
+    return record
+
+
+@pytest.mark.parametrize("rule", ["UnchangedTensor", "WeightUpdateRatio"])
+def test_a_weight_that_stands_still_in_validation_only_is_healthy(rule):
+    given = ALL if rule == "UnchangedTensor" else {}
+    assert evaluate(rule, trained_and_validated(1.0, 1.1, 1.2, 1.3), given).status == "NoIssuesFound"
+    assert evaluate(rule, trained_and_validated(1.0, 1.0, 1.0), given).step == (8 if given else 4)
+
+
 def test_names_are_selected_by_the_union_of_collections_and_expressions():
     record = Record(finished=True)
     for name in ("a", "b", "c"):
