@@ -1,6 +1,5 @@
 """The batches of a job: the same on one process and on many, decoded by threads while the processor computes."""
 
-import os
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from opml.core import images
+from opml.core import images, system
 from opml.core.config import BadConfig
 
 AHEAD = 2  # batches that are decoded while one is computed on
@@ -115,7 +114,7 @@ def read(photos: Photos, picks: Iterable[list[Pick]], workers: int = 0) -> Itera
 
     Threads, not processes: Pillow lets other threads run while it decodes and scales, and nothing is copied between processes.
     """
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    with ThreadPoolExecutor(workers or system.cores()) as pool:
         ahead: deque = deque()
         try:
             for batch in picks:
@@ -132,8 +131,3 @@ def _batch(photos: Photos, picks: list[Pick], pixels: list) -> Batch:
     inputs = torch.stack([future.result() for future in pixels])
     labels = torch.tensor([photos.label(pick.index) for pick in picks])
     return Batch(inputs.pin_memory() if torch.cuda.is_available() else inputs, labels, torch.tensor([pick.weight for pick in picks]))
-
-
-def cores() -> int:
-    """The processor cores of this process: those it may use, divided by torchrun's processes on this machine."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

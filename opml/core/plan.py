@@ -95,7 +95,7 @@ def _how(config: TrainConfig, freeze: str, frozen: trunk.Trunk) -> str:
 def _once(config: TrainConfig, frozen: trunk.Trunk, photos: dict[str, Photos], progress: Progress, how: str) -> features.Features:
     count, begun = len(features.jobs(photos, views(config))), progress.seconds()
     say(f"features computed once ({how}): {count} pictures")
-    done = features.extract(frozen, photos, views(config), lambda *numbers: progress.within("features", *numbers))
+    done = features.extract(frozen, photos, views(config), lambda *numbers: progress.within("features", *numbers), config.workers)
     seconds = progress.seconds() - begun
     say(f"features of {count} pictures in {seconds:.2f} s, {count / seconds:.1f} images/s{progress.cost()}")
     return done

@@ -113,6 +113,7 @@ class Job:
         if self.keeper.kept:
             self.history, self.best = self.keeper.kept["history"], self.keeper.kept["best"]
             self.keeper.kept = None  # it is four times the weights
+        self.observer.loading(self.inputs.loaders)
         self.observer.start(config, self.tail, self.learner.optimizer, (len(batches), len(list(self._picks("valid")))))
         for epoch in range(start.epoch, config.epochs + 1):
             if self._is_over(epoch - 1):

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from opml.core import batches, data, dist, images, inputs, loop, model, observer, train, trunk
+from opml.core import batches, data, dist, features, images, inputs, loop, model, observer, train, trunk
 from opml.core.config import BadConfig, TrainConfig
+from opml.core.rules import evaluate
+from opml.core.sources import read_recorder
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,18 @@ def test_a_frozen_part_runs_in_float16_where_the_gpu_has_nothing_better(settings
     final = train.fit(settings.replace(weights=weights_file, epochs=1, **folders))
     assert "--views N makes more, float16)" in capsys.readouterr().out
     assert 0 < final["test:loss"] < 100
+
+
+@pytest.mark.parametrize(("how", "loaders"), [("once", 0), ("each_epoch", 3)])
+def test_workers_compute_the_features_and_load_nothing_afterwards(how, loaders, settings, weights_file, tmp_path, monkeypatch):
+    pools, pool = [], features.ThreadPoolExecutor
+    monkeypatch.setattr(features, "ThreadPoolExecutor", lambda threads, **words: pools.append(threads) or pool(threads, **words))
+    folders = {"model_dir": str(tmp_path / "m"), "output_dir": str(tmp_path / "o")}
+    train.fit(settings.replace(weights=weights_file, epochs=4, batch_size=4, features=how, workers=3, **folders))
+    assert pools == ([3] if how == "once" else [])
+    record = read_recorder(tmp_path / "o" / "record")
+    assert record.facts["loaders"] == loaders
+    assert (evaluate("Dataloader", record).status == "NotApplicable") == (how == "once")
 
 
 def test_patience_ends_a_job_that_gets_no_better(settings, weights_file, tmp_path, capsys):
