@@ -88,6 +88,7 @@ class Recorder(Observer):
     def _facts(self, config: TrainConfig) -> dict[str, Any]:
         return {
             "instance": os.environ.get("SM_CURRENT_HOST", "algo-1"),
+            "instances": dist.instances(),
             "cores": system.cores(),
             "loaders": config.workers or system.cores() if self._loaders is None else self._loaders,
             "batch_size": config.batch_size,

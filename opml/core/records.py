@@ -100,7 +100,7 @@ class Record:
     times : when a global step was saved, s since 1970.
     now : when the source was last read, s since 1970.
     facts : what is known of the job as a whole: ``loaders`` (processes or threads, of one process that trains) and the ``cores`` that it
-        has, ``device``, ``batch_size``.
+        has, ``instance`` (that recorded) and ``instances`` (of the job), ``device``, ``batch_size``.
     """
 
     collections: dict[str, list[str]] = field(default_factory=dict)

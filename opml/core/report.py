@@ -29,7 +29,8 @@ def write_report(record: Record, verdicts: Iterable[Verdict], path: str | Path, 
 
     Parameters
     ----------
-    price_per_hour : of one instance, USD; None: the page shows the idle share without its cost.
+    price_per_hour : of one instance, USD; None: the page shows the idle share without its cost. All of the job's instances are paid for,
+        also those of which nothing was sampled: they are taken to be idle as much as the others.
     """
     verdicts = list(verdicts)
     sections = [
@@ -191,9 +192,12 @@ def _idle(record: Record, price_per_hour: float | None) -> str:
         return '<p class="none">no samples of the system were recorded</p>'
     begun, ended = _span(record)
     device = "GPU" if "GPU" in used else "CPU"  # what one pays for
-    idle, hours, instances = 1 - used[device] / 100, (ended - begun) / 3600, len({sample.instance for sample in record.system})
+    idle, hours = 1 - used[device] / 100, (ended - begun) / 3600
+    sampled = len({sample.instance for sample in record.system})
+    instances = max(sampled, record.facts.get("instances", 1))
     said = f"The {device} was idle for {100 * idle:.0f} % of {_duration(ended - begun)}"
     if not price_per_hour:
         return f"<p>{said}. Set --price_per_hour to see what that costs.</p>"
     whole = price_per_hour * hours * instances
-    return f"<p>{said}: {idle * whole:.4f} of {whole:.4f} USD, at {price_per_hour:.4f} USD an hour and instance.</p>"
+    many = f"; {instances} instances, of which {sampled} {'was' if sampled == 1 else 'were'} sampled" if instances > 1 else ""
+    return f"<p>{said}: {idle * whole:.4f} of {whole:.4f} USD, at {price_per_hour:.4f} USD an hour and instance{many}.</p>"

@@ -63,6 +63,12 @@ def test_what_was_recorded_can_be_read_back_as_it_is_in_memory(tmp_path):
     assert read.names(collection="relu_input") == ["relu_input_0", "relu_input_1"]
 
 
+def test_a_record_knows_how_many_instances_the_job_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM_HOSTS", '["algo-1", "algo-2"]')
+    train(recorder.Recorder(tmp_path, seconds=0), epochs=1)
+    assert read_recorder(tmp_path).facts["instances"] == 2
+
+
 def test_a_relus_input_is_seen_before_the_layer_overwrites_it(tmp_path):
     watch = recorder.Recorder(tmp_path, interval=3, seconds=0)
     train(watch)

@@ -72,6 +72,13 @@ def test_the_page_says_what_the_rules_said_and_what_idling_costs(page):
     assert "The CPU was idle for 50 % of 11.7 min: 0.048" in text and "of 0.0972 USD" in text
 
 
+def test_idling_is_paid_for_on_each_instance_of_the_job(tmp_path):
+    record = system(*[{("cpu0", "CPUUtilization"): 25.0}] * 3, every=1800)
+    record.facts["instances"] = 4
+    text = write_report(record, [], tmp_path / "r.html", title="t", price_per_hour=0.5).read_text()
+    assert "2.2500 of 3.0000 USD, at 0.5000 USD an hour and instance; 4 instances, of which 1 was sampled" in text
+
+
 @pytest.mark.parametrize(
     "record", [Record(finished=True), losses(*train(1, 2), *valid(3)), durations(1.0), system({("cpu0", "CPUUtilization"): 5.0})]
 )
