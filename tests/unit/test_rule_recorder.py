@@ -1,6 +1,7 @@
 """The recorder, its judge and the file that another process follows."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -233,6 +234,20 @@ def test_rates_of_disk_and_network_are_those_since_the_last_reading(monkeypatch)
     monkeypatch.setattr(sampler, "_totals", lambda: next(totals))
     sampler._before.clear()
     assert sampler._rates() == [] and sampler._rates() == [("network", "ReceiveBytesPerSecond", 250.0)]
+
+
+def test_a_gpu_that_refuses_one_answer_is_asked_for_the_others_and_no_other_gpu_is(monkeypatch):
+    asked, refusal = [], type("NVMLError", (Exception,), {})
+
+    def refuse(number):
+        raise refusal("Not Supported")
+
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=refusal))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: asked.append(number) or (25, 100))
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert system.gpus() == [("gpu2", "GPUMemoryUtilization", 75.0)] and asked == [2]
 
 
 def test_modes_are_smdebugs(tmp_path):
