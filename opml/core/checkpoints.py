@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from opml.core.progress import say
 # Two fixed names: SageMaker sends each new file to S3, deletes none there, and brings all of them back at a restart.
 NAMES = ("checkpoint-a.pt", "checkpoint-b.pt")
 FORMAT = 1
+# What the readers of a file that is none, or is damaged, raise; what the disk or the memory refuses is not among it.
+NO_CHECKPOINT = (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 COPIES = 4  # a checkpoint holds the weights, Adam's two averages of each, and the best weights
 # What may differ between a job and its checkpoint: where things are, and what does not change the result. Weights, data and what
 # ``--freeze auto`` came to are compared by themselves.
@@ -119,7 +122,7 @@ def _read(path: Path) -> tuple[dict, str]:
             if wrong := archive.testzip():
                 raise Damaged(f"the check sum of {wrong} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
+    except NO_CHECKPOINT as error:
         raise Damaged(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise Damaged(f"it is no checkpoint of format {FORMAT}")

@@ -1,6 +1,7 @@
 """opml.core.checkpoints: what is found, what is refused, and what a damaged file or a full disk does."""
 
 import errno
+import io
 import json
 
 import pytest
@@ -16,6 +17,12 @@ HERE = TrainConfig(weights="none")
 def state(position=(2, 0), **changes):
     about = {"data": ("d", "6 images"), "starting weights": ("s", "from the seed")}
     return {"settings": checkpoints.settings(HERE, "none") | changes, "about": about, "position": position, "tensor": torch.arange(1000)}
+
+
+def saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 def check(here=HERE, theirs=None, about=None):
@@ -46,6 +53,8 @@ DAMAGE = {
     "one bit": lambda content: content[:2000] + bytes([content[2000] ^ 1]) + content[2001:],  # torch.load would not notice
     "nothing": lambda content: b"",
     "something else": lambda content: b"no checkpoint",
+    "another file of torch's": lambda content: saved(HERE),
+    "another zip archive": lambda content: content.replace(b"data.pkl", b"data.txt"),
 }
 
 
