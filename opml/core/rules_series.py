@@ -10,7 +10,20 @@ from collections import Counter
 import numpy as np
 
 from opml.core.records import Record
-from opml.core.rule_spec import SELECTION, Finding, NoData, Parameter, Quiet, RuleSpec, count, flag, learning_steps, regex, select
+from opml.core.rule_spec import (
+    SELECTION,
+    BadParameter,
+    Finding,
+    NoData,
+    Parameter,
+    Quiet,
+    RuleSpec,
+    count,
+    flag,
+    learning_steps,
+    regex,
+    select,
+)
 from opml.core.rules_tensor import Names, first, within
 
 
@@ -49,12 +62,20 @@ def class_imbalance(
 
 
 def _mistaken(truth: np.ndarray, predicted: np.ndarray | None, argmax: bool) -> list[int]:
-    """The true classes of the samples that were predicted wrongly."""
+    """The true classes of the samples that were predicted wrongly.
+
+    Raises
+    ------
+    BadParameter : there is not one prediction for each label.
+    """
     if predicted is None:
         return []
-    guess = predicted.argmax(axis=-1) if argmax else np.rint(predicted)
+    guess = (predicted.argmax(axis=-1) if argmax else np.rint(predicted)).reshape(-1)
     truth = truth.reshape(-1).astype(int)
-    return truth[guess.reshape(-1).astype(int) != truth].tolist()
+    if len(guess) != len(truth):
+        remedy = "name other tensors with predictions_regex" if argmax else "set argmax to True, if they are one score for each class"
+        raise BadParameter(f"predictions have {len(guess)} values for {len(truth)} labels: {remedy}")
+    return truth[guess.astype(int) != truth].tolist()
 
 
 def _imbalance(seen: Counter, threshold: float) -> str | None:

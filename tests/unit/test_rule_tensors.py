@@ -7,7 +7,7 @@ import pytest
 from recorded import losses, tensors, train
 
 from opml.core.records import Record, Summary
-from opml.core.rules import evaluate
+from opml.core.rules import BadParameter, evaluate
 
 ALL = {"tensor_regex": ".*"}
 NAN, INF = math.nan, math.inf
@@ -107,6 +107,13 @@ def test_channels_are_the_neurons_of_feature_maps():
 def test_what_was_not_saved_is_not_applicable_with_the_reason(rule, parameters, record, reason):
     verdict = evaluate(rule, record, parameters)
     assert verdict.status == "NotApplicable" and reason in verdict.details
+
+
+def test_scores_of_classes_are_no_predictions_unless_the_largest_is_looked_for():
+    record = labelled([0, 1, 1], scores=[[[9, 1], [1, 9], [1, 9]]])
+    with pytest.raises(BadParameter, match="predictions have 6 values for 3 labels: set argmax to True"):
+        evaluate("ClassImbalance", record, {"samples": "3"})
+    assert evaluate("ClassImbalance", record, {"samples": "3", "argmax": "True"}).status == "NoIssuesFound"
 
 
 def test_a_frozen_weight_is_not_blamed_for_standing_still():
