@@ -127,6 +127,14 @@ def test_data_of_another_kind_is_no_data(rule):
     assert evaluate(rule, tensors("layer1.bn1_output_0", [1.0, 2.0], mode=EVAL)).status == "NotApplicable"
 
 
+def test_losses_that_were_not_saved_are_what_is_missing():
+    verdict = evaluate("LossNotDecreasing", tensors("a", [1.0]))
+    assert verdict.details == "no tensors of the collection losses were saved"
+    assert evaluate("LossNotDecreasing", tensors("a", 2.0, 2.0), {"tensor_regex": "^a$", "num_steps": "1"}).step == 1
+    verdict = evaluate("LossNotDecreasing", tensors("a", [1.0]), {"use_losses_collection": "False"})
+    assert "neither collection_names nor tensor_regex was given" in verdict.details
+
+
 @pytest.mark.parametrize(("rule", "parameters", "sentence"), [
     ("Underfit", {}, "there is no rule 'Underfit'"),
     ("Overfit", {"patients": "1"}, "has no parameter 'patients': it has tensor_regex, start_step, patience, ratio_threshold"),
