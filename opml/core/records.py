@@ -69,7 +69,10 @@ class System(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """How long one phase of a step took; ``phase`` is loading, forward, backward, optimizer, or step for the whole."""
+    """How long one phase of a step took; ``phase`` is loading, forward, backward, optimizer, or step for the whole.
+
+    ``step`` is the global step; see :class:`opml.core.sources.ProfilerSource` for where that is not known.
+    """
 
     step: int
     mode: str
@@ -158,6 +161,10 @@ class Record:
     def mode_step(self, step: int) -> int:
         """The number of a global step within its mode."""
         return self._modes[step][1]
+
+    def places(self) -> dict[tuple[str, int], int]:
+        """The global step of each (mode, step within the mode) at which anything was recorded."""
+        return {place: step for step, place in self._modes.items()}
 
     def has(self, name: str, step: int) -> bool:
         """Whether ``name`` was recorded at ``step``."""

@@ -49,7 +49,8 @@ class Verdict:
     Attributes
     ----------
     status : InProgress, NoIssuesFound, IssuesFound, NotApplicable or Error.
-    step : the global step at which the condition was met.
+    step : the global step at which the condition was met (of a profiler rule on smdebug's traces maybe the step within its mode: see
+        :class:`opml.core.sources.ProfilerSource`).
     details : AWS's StatusDetails; of NotApplicable and Error the reason.
     why : the condition in words and figures (ours; AWS says only that it was met).
     figures : what the profiler's report shows of it.

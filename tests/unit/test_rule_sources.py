@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from opml.core.records import EVAL, TRAIN, Phase, sample, summarise
+from opml.core.records import EVAL, TRAIN, Phase, Record, sample, summarise
 from opml.core.rules import evaluate
 from opml.core.sources import ProfilerSource, SmdebugSource, read_smdebug
 from opml.core.statistics import summaries
@@ -149,3 +149,6 @@ def test_the_files_of_sagemakers_profiler_are_read_on_as_they_grow(tmp_path):
     whole.write_text(json.dumps(events))
     assert source.update().phases == [Phase(7, "EVAL", "step", 7.0, 0.25, "algo-2"), Phase(6, "TRAIN", "step", 5.0, 0.25, "algo-2")]
     assert len(source.update().phases) == 2
+    record = Record()
+    record.add("loss", "EVAL", 107, np.array(1.0), mode_step=7)
+    assert [phase.step for phase in ProfilerSource(tmp_path, record).update().phases] == [107, 6]
