@@ -49,13 +49,15 @@ class Photos:
 
         Raises
         ------
-        BadConfig : it is damaged in the middle, where data.check_folder did not look.
+        BadConfig : it is damaged in the middle, where data.check_folder did not look, or the disk fails.
         """
         path = self.files[index][0]
         try:
             image = images.decode(path)
         except images.BadImage as error:
             raise BadConfig(unreadable(path, error)) from error
+        except OSError as error:
+            raise BadConfig(f"{path} cannot be read: {error.strerror or error}") from error
         if view == 0:
             return images.middle(image, self.numbers)
         # The part depends on seed, view and sample and on nothing else: not on the process or the thread that cuts it out.

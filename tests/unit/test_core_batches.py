@@ -27,6 +27,13 @@ def test_a_file_that_turns_out_damaged_while_training_is_named(tiny_sample, tmp_
         list(batches.read(some, GlobalBatches(18, 18, 0).epoch(1), workers))
 
 
+def test_a_file_that_the_disk_does_not_give_is_named(tiny_sample, tmp_path):
+    some = photos(folder := shutil.copytree(tiny_sample, tmp_path / "data"))
+    (folder / FIRST).unlink()
+    with pytest.raises(BadConfig, match=r"^\S*Affenpinscher_00000.jpg cannot be read: No such file or directory$"):
+        some.pixels(0)
+
+
 def test_the_cores_of_a_machine_are_shared_by_its_processes(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
     assert system.cores() == 16
