@@ -27,7 +27,8 @@ def fit(config: TrainConfig, observer: Observer | None = None) -> dict[str, floa
 
     Raises
     ------
-    BadConfig : a setting, the data, the weights or the output folders cannot be worked with.
+    BadConfig : a setting, the data, the weights or the output folders cannot be worked with; or the loss exploded, and then the best model
+        so far is written.
     dist.Lost : another process of the job is gone.
     Stopped : SIGTERM came; a checkpoint is written, if they are asked for, and the best model so far.
     """
@@ -128,7 +129,8 @@ class Job:
         epoch, begun = start.epoch, self.progress.seconds()
         loss, count = self._steps(start)
         if not math.isfinite(loss):
-            raise BadConfig(f"the loss became {loss} in epoch {epoch}: lower --learning_rate, it is {self.config.learning_rate}")
+            remedy = f"lower --learning_rate, it is {self.config.learning_rate}"
+            raise BadConfig(f"the loss became {loss} in epoch {epoch}: {remedy}; {self._save_so_far()}")
         speed = (count - self._before(start)) / (self.progress.seconds() - begun)
         dist.average_buffers(self.tail)
         valid_loss, valid_accuracy = self._look("valid")
@@ -161,7 +163,7 @@ class Job:
         self.keeper.after_step(Position(epoch, done, loss, count), done == len(self.order), self.history, self.best)
 
     def _save_so_far(self) -> str:
-        """The best model of the epochs that are over: a job that is stopped uploads it. What happened, in words."""
+        """The best model of the epochs that are over: a job that is stopped, or that explodes, uploads it. What happened, in words."""
         if self.best is None:
             return "no model yet, because no epoch was over"
         row, state = self.best["row"], self.network.state_dict() | self.best["state"]

@@ -168,6 +168,19 @@ def test_a_loss_that_explodes_is_said_and_nothing_is_saved(settings, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_a_loss_that_explodes_late_costs_no_epoch_before(settings, tmp_path):
+    spoiling = observer.Observer()
+    spoiling.start = lambda config, model, optimizer, steps: setattr(spoiling, "model", model)
+    spoiling.epoch = lambda row: row["epoch"] == 2 and spoiling.model.fc.bias.data.fill_(torch.nan)
+    with pytest.raises(
+        BadConfig, match="the loss became nan in epoch 3: lower --learning_rate, it is .*; the model so far is that of epoch"
+    ):
+        train.fit(settings.replace(model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")), spoiling)
+    saved = model.load(tmp_path / "m")
+    assert saved.description["trained"]["best_epoch"] in (1, 2)
+    assert all(value.isfinite().all() for value in saved.model.state_dict().values())
+
+
 def test_an_observer_sees_the_gradients_and_not_what_float16_makes_of_them():
     tail, seen = nn.Linear(4, 3), []
     watching = observer.Observer()
