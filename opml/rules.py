@@ -113,8 +113,8 @@ def hook_config(
 ) -> DebuggerHookConfig:
     """What the job saves for the rules, and where.
 
-    Losses are saved every few steps, gradients and weights' inputs to ReLU at the first steps only: for ResNet-50 at 224 px the
-    latter are 38 MB an image.
+    Losses are saved every few steps, gradients every 20 steps, and the inputs of ReLU layers at the first step only: for ResNet-50 at
+    224 px the latter are 38 MB an image.
 
     Parameters
     ----------

@@ -1,6 +1,5 @@
 """The batches of a job: the same on one process and on many, decoded by threads while the processor computes."""
 
-import os
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from opml.core import images
+from opml.core import images, system
 from opml.core.config import BadConfig
 
 AHEAD = 2  # batches that are decoded while one is computed on
@@ -50,13 +49,15 @@ class Photos:
 
         Raises
         ------
-        BadConfig : it is damaged in the middle, where data.check_folder did not look.
+        BadConfig : it is damaged in the middle, where data.check_folder did not look, or the disk fails.
         """
         path = self.files[index][0]
         try:
             image = images.decode(path)
         except images.BadImage as error:
             raise BadConfig(unreadable(path, error)) from error
+        except OSError as error:
+            raise BadConfig(f"{path} cannot be read: {error.strerror or error}") from error
         if view == 0:
             return images.middle(image, self.numbers)
         # The part depends on seed, view and sample and on nothing else: not on the process or the thread that cuts it out.
@@ -115,7 +116,7 @@ def read(photos: Photos, picks: Iterable[list[Pick]], workers: int = 0) -> Itera
 
     Threads, not processes: Pillow lets other threads run while it decodes and scales, and nothing is copied between processes.
     """
-    with ThreadPoolExecutor(workers or cores()) as pool:
+    with ThreadPoolExecutor(workers or system.cores()) as pool:
         ahead: deque = deque()
         try:
             for batch in picks:
@@ -132,8 +133,3 @@ def _batch(photos: Photos, picks: list[Pick], pixels: list) -> Batch:
     inputs = torch.stack([future.result() for future in pixels])
     labels = torch.tensor([photos.label(pick.index) for pick in picks])
     return Batch(inputs.pin_memory() if torch.cuda.is_available() else inputs, labels, torch.tensor([pick.weight for pick in picks]))
-
-
-def cores() -> int:
-    """The processor cores of this process: those it may use, divided by torchrun's processes on this machine."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -3,18 +3,21 @@
 import errno
 import json
 import os
+import pickle
 import zipfile
 from pathlib import Path
 
 import torch
 
-from opml.core import model
+from opml.core import files, model
 from opml.core.config import BadConfig, TrainConfig
 from opml.core.progress import say
 
 # Two fixed names: SageMaker sends each new file to S3, deletes none there, and brings all of them back at a restart.
 NAMES = ("checkpoint-a.pt", "checkpoint-b.pt")
 FORMAT = 1
+# What the readers of a file that is none, or is damaged, raise; what the disk or the memory refuses is not among it.
+NO_CHECKPOINT = (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 COPIES = 4  # a checkpoint holds the weights, Adam's two averages of each, and the best weights
 # What may differ between a job and its checkpoint: where things are, and what does not change the result. Weights, data and what
 # ``--freeze auto`` came to are compared by themselves.
@@ -100,7 +103,7 @@ class Shelf:
         path = self.folder / NAMES[self.slot]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            model.write_whole(path, lambda file: torch.save({**state, "format": FORMAT, "number": self.number + 1}, file))
+            files.write_whole(path, lambda file: torch.save({**state, "format": FORMAT, "number": self.number + 1}, file))
         except OSError as error:
             why = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
             return f"WARNING: no checkpoint could be written to {self.folder} ({why}); the one before is kept"
@@ -119,7 +122,7 @@ def _read(path: Path) -> tuple[dict, str]:
             if wrong := archive.testzip():
                 raise Damaged(f"the check sum of {wrong} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError) as error:
+    except NO_CHECKPOINT as error:
         raise Damaged(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise Damaged(f"it is no checkpoint of format {FORMAT}")

@@ -62,7 +62,7 @@ class TrainConfig:
     record_interval: int = _setting(10, "steps between two looks at gradients and activations")
     on_finding: str = _setting("warn", "what follows when a rule finds an issue: warn, or stop training", choices=("warn", "stop"))
     # The machine and the job.
-    workers: int = _setting(0, "threads that decode; 0: one for each core")
+    workers: int = _setting(0, "threads that decode, and compute what is computed once; 0: one for each core")
     checkpoint_dir: str = _setting("auto", "checkpoints are written to and resumed from this folder; auto: SageMaker's; none")
     checkpoint_every: int = _setting(0, "steps between two checkpoints; 0: at the end of each epoch (and when the job is stopped)")
     skip_unreadable: bool = _setting(False, "leave out images that cannot be decoded, and list them (True or False)")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from opml.core import batches, dist
+from opml.core import dist, system
 from opml.core.batches import Batch, Photos, Pick
 from opml.core.trunk import Trunk, one_thread
 
@@ -36,19 +36,20 @@ def jobs(photos: dict[str, Photos], views: int) -> list[Job]:
     ]
 
 
-def extract(trunk: Trunk, photos: dict[str, Photos], views: int, report: Callable[[int, int, float], None]) -> "Features":
+def extract(trunk: Trunk, photos: dict[str, Photos], views: int, report: Callable[[int, int, float], None], workers: int = 0) -> "Features":
     """The features of all images, computed by all processes together and then held by each.
 
     Parameters
     ----------
     report : called with (images done, images in all, seconds) now and then, by one process.
+    workers : threads that decode and compute; 0: see :func:`lanes`.
     """
     todo, size = jobs(photos, views), LANE_BATCH[trunk.device.type]
     groups = [todo[start : start + size] for start in range(0, len(todo), size)]
     groups[-1] = groups[-1] + groups[-1][-1:] * (size - len(groups[-1]))  # the last is filled up, and cut again below
     mine = groups[dist.rank() :: dist.world()]
     count = _Counter(len(mine) * size, report)
-    with one_thread(), ThreadPoolExecutor(lanes(trunk.device), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with one_thread(), ThreadPoolExecutor(workers or lanes(trunk.device), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         done = [pool.submit(_compute, trunk, photos, group, count) for group in mine]
         try:
             parts = [future.result() for future in done]
@@ -71,7 +72,7 @@ def bytes_needed(trunk: Trunk, photos: dict[str, Photos], views: int) -> int:
 
 def lanes(device: torch.device) -> int:
     """How many threads decode and compute: as many as torch would use, or as there are cores to feed a GPU."""
-    return batches.cores() if device.type == "cuda" else torch.get_num_threads()
+    return system.cores() if device.type == "cuda" else torch.get_num_threads()
 
 
 class _Counter:
@@ -94,6 +95,8 @@ class Features:
     ----------
     everything : features of :func:`jobs`, in that order [images x views, ...], float32.
     """
+
+    loaders = 0  # threads: nothing is loaded any more
 
     def __init__(self, photos: dict[str, Photos], views: int, everything: torch.Tensor):
         self.views, self.labels, self.tensors, start = views, {}, {}, 0

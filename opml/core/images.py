@@ -1,20 +1,27 @@
 """From the bytes of a picture to the network's input: the same code for training, validation and serving."""
 
+import errno
 import math
 import os
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+Turn = Image.Transpose
 FORMATS = ("JPEG", "PNG", "WEBP")  # an allow-list: Pillow would try 40 decoders, some of them with a bad history
 MAX_PIXELS = 25_000_000  # 25 megapixels decode to 75 MB; a PNG of 10 kB can hold 80 of them
 MAX_SIDE = 8000  # pixels
 DRAFT_SIDE = 1024  # a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its sides stay at least so long, pixels: several times faster
+ORIENTATION = 0x0112  # EXIF's tag; and what makes its values upright (EXIF 2.32, 4.6.4)
+TURNS = dict(zip(range(2, 9), (Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE, Turn.ROTATE_270,
+    Turn.TRANSVERSE, Turn.ROTATE_90), strict=True))  # fmt: skip
+NO_EXIF = (struct.error, SyntaxError, ValueError, TypeError, LookupError, AttributeError, EOFError, OSError)  # of Pillow's reader of it
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet (red, green, blue), which the pretrained weights expect
 
 
@@ -55,15 +62,29 @@ def decode(source: str | Path | IO[bytes]) -> Image.Image:
     Raises
     ------
     BadImage : see :func:`open_image`; 422 if the file is cut short or damaged.
+    OSError, MemoryError : the disk or the memory failed, and not the picture.
     """
     with open_image(source) as image:
         image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
         try:
             image.load()  # only this reads the pixels: verify() accepts half a JPEG
-            ImageOps.exif_transpose(image, in_place=True)  # without a copy, and without a word where it stands upright
-            return to_rgb(image)
+            rgb = to_rgb(image)
+        except MemoryError:
+            raise
         except Exception as error:  # a decoder fed with damaged bytes raises whatever it meets: OSError, SyntaxError, struct.error ...
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: to seek where a damaged file points
+                raise
             raise BadImage(422, "the image is cut short or damaged") from error
+        turn = TURNS.get(_orientation(image))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, by EXIF; 1, upright, where that cannot be read: the pixels are whole all the same."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except NO_EXIF:
+        return 1
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from opml.core.files import write_text
 from opml.core.records import Record
 from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, PROFILER_RULES, RULES, Verdict, evaluate
 
@@ -56,9 +56,10 @@ class Judge:
         self.found: dict[str, Verdict] = {}
 
     def __call__(self, record: Record) -> bool:
-        """Look at what there is; whether training should stop."""
-        for rule in self.rules.keys() - self.found.keys():
-            self._note(evaluate(rule, record, self.rules[rule]))
+        """Look at what there is, in the rules' order; whether training should stop."""
+        for rule, thresholds in self.rules.items():
+            if rule not in self.found:
+                self._note(evaluate(rule, record, thresholds))
         return self.act == STOP and bool(self.found)
 
     def conclude(self, record: Record) -> dict[str, Verdict]:
@@ -86,7 +87,8 @@ class Judge:
 
     def _write(self, verdicts: dict[str, Verdict]) -> None:
         rows = [dataclasses.asdict(verdict) | {"suggestion": RULES[rule].suggestion} for rule, verdict in verdicts.items()]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{FINDINGS_FILE}"
-        temporary.write_text(json.dumps(rows, indent=2))
-        os.replace(temporary, self.folder / FINDINGS_FILE)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / FINDINGS_FILE, json.dumps(rows, indent=2))
+        except OSError as error:  # a full disk, mostly: what was found has been said, and training goes on
+            self.say(f"{self.folder / FINDINGS_FILE} cannot be written ({error.strerror or error}): free some space")

@@ -48,6 +48,7 @@ class Learner:
         self.observer.forward(counted.mean())
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)  # the observer is to see the gradients themselves; nothing happens but with float16
         self.observer.backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()

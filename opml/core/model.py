@@ -8,16 +8,16 @@ import pickle
 import platform
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 import torchvision
 
 from opml.core.config import ARCHITECTURES, BadConfig, TrainConfig
+from opml.core.files import write_text, write_whole
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.pth", "model.json"
 METRICS_FILE = "metrics.json"
@@ -125,12 +125,6 @@ def _put(state: dict[str, torch.Tensor], model: torch.nn.Module, what: str, arch
     model.load_state_dict(state, strict=False)
 
 
-def freeze_backbone(model: torch.nn.Module) -> None:
-    """Leave only the last layer to be trained."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = name.startswith("fc.")
-
-
 def save(model_dir: str | Path, state: dict[str, torch.Tensor], description: dict) -> None:
     """Write the artefact; each file is there as a whole or not at all.
 
@@ -146,7 +140,7 @@ def save(model_dir: str | Path, state: dict[str, torch.Tensor], description: dic
     with _writing(model_dir) as folder:
         # The weights first: a folder with a description has weights.
         write_whole(folder / WEIGHTS_FILE, lambda file: torch.save({name: value.cpu().contiguous() for name, value in state.items()}, file))
-        write_whole(folder / DESCRIPTION_FILE, lambda file: file.write(json.dumps(description, indent=2).encode()))
+        write_text(folder / DESCRIPTION_FILE, json.dumps(description, indent=2))
 
 
 @contextmanager
@@ -163,26 +157,13 @@ def _writing(folder: str | Path) -> Iterator[Path]:
         raise BadConfig(f"the model cannot be written to {folder} ({error.strerror or error}): name another with --model_dir") from error
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """To a temporary name, onto the disk, then to its own name; a Python file object, so that a full disk is an OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def versions() -> dict[str, str]:
     """What the model was trained with."""
     return {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
 
 
 def write_metrics(output_dir: str | Path, content: dict) -> None:
-    """``metrics.json``: one row an epoch, and the end.
+    """``metrics.json``: one row an epoch, and the end; there as a whole or not at all.
 
     Raises
     ------
@@ -190,7 +171,7 @@ def write_metrics(output_dir: str | Path, content: dict) -> None:
     """
     try:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        Path(output_dir, METRICS_FILE).write_text(json.dumps(content, indent=2))
+        write_text(Path(output_dir, METRICS_FILE), json.dumps(content, indent=2))
     except OSError as error:
         raise BadConfig(f"the metrics cannot be written to {output_dir} ({error.strerror or error}): name another --output_dir") from error
 

@@ -8,12 +8,15 @@ import torch
 class Observer:
     """Override what you want to see; every method is called in every process. The class itself looks at nothing.
 
-    Order: start; then phase("train"), for each step of it waiting, loaded, forward, backward, after_step; phase("eval"), for each of its
-    steps waiting, loaded, forward, after_step; epoch. At last phase("test") and its steps, and end.
+    Order: loading, start; then phase("train"), for each step of it waiting, loaded, forward, backward, after_step; phase("eval"), for each
+    of its steps waiting, loaded, forward, after_step; epoch. At last phase("test") and its steps, and end.
     """
 
     stop = False  # whether training should end early; the same in all processes
     whole = False  # whether each step must run through the whole network, also where a part of it is frozen
+
+    def loading(self, threads: int) -> None:
+        """So many threads of this process decode the batches; 0: none, the batches lie in memory."""
 
     def start(self, config, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: tuple[int, int]) -> None:
         """Everything is built; ``model`` is the part of the network that is trained (its modules keep the network's names).
@@ -51,7 +54,7 @@ class Observers(Observer):
 
     def __init__(self, *observers: Observer):
         self.observers = observers
-        for name in ("start", "phase", "waiting", "loaded", "forward", "backward", "after_step", "epoch", "end"):
+        for name in ("loading", "start", "phase", "waiting", "loaded", "forward", "backward", "after_step", "epoch", "end"):
             setattr(self, name, self._all(name))
 
     def _all(self, name: str):

@@ -42,6 +42,7 @@ def inputs(
     config: TrainConfig,
     network: torch.nn.Module,
     freeze: str,
+    precision: str,
     photos: dict[str, Photos],
     device: torch.device,
     progress: Progress,
@@ -49,7 +50,10 @@ def inputs(
 ) -> tuple[features.Features | Pictures, torch.nn.Module]:
     """What the trained part sees, and the trained part: features computed once, or pictures in each epoch; the log says which, and why.
 
-    ``whole``: an observer (smdebug's hook) sees only what runs through the network, so all of it must run in each step.
+    Parameters
+    ----------
+    precision : of the frozen part, as :func:`frozen_in` or a checkpoint says: also float16, which no setting asks for.
+    whole : an observer (smdebug's hook) sees only what runs through the network, so all of it must run in each step.
     """
     if freeze == "none":
         say("pictures go through the whole network in each epoch: nothing is frozen, so nothing can be computed once")
@@ -60,7 +64,7 @@ def inputs(
         say(f"pictures go through the whole network in each epoch, though {freeze} is frozen: smdebug's hook sees nothing else")
         return Pictures(photos, device, workers=config.workers), network.to(memory_format=torch.channels_last)
     tail.to(memory_format=torch.channels_last)  # convolutions are faster in this layout
-    frozen = trunk.Trunk(body, images.preprocessing(config.image_size), device, frozen_in(config, freeze, device))
+    frozen = trunk.Trunk(body, images.preprocessing(config.image_size), device, precision)
     if why := _why_not_once(config, frozen, photos):
         say(f"features computed in each epoch: {why} ({_how(config, freeze, frozen)})")
         return Pictures(photos, device, frozen, config.workers), tail
@@ -91,7 +95,7 @@ def _how(config: TrainConfig, freeze: str, frozen: trunk.Trunk) -> str:
 def _once(config: TrainConfig, frozen: trunk.Trunk, photos: dict[str, Photos], progress: Progress, how: str) -> features.Features:
     count, begun = len(features.jobs(photos, views(config))), progress.seconds()
     say(f"features computed once ({how}): {count} pictures")
-    done = features.extract(frozen, photos, views(config), lambda *numbers: progress.within("features", *numbers))
+    done = features.extract(frozen, photos, views(config), lambda *numbers: progress.within("features", *numbers), config.workers)
     seconds = progress.seconds() - begun
     say(f"features of {count} pictures in {seconds:.2f} s, {count / seconds:.1f} images/s{progress.cost()}")
     return done

@@ -57,6 +57,7 @@ class Recorder(Observer):
         self.record, self.interval, self.seconds, self.judge = Record(), interval, seconds, judge
         self.folder = Path(folder) if folder is not None else None
         self._step, self._mode, self._mode_steps = -1, TRAIN, {TRAIN: -1, EVAL: -1}
+        self._loaders: int | None = None
         self._losses: list[tuple[int, str, int, torch.Tensor]] = []
         self._samples: list[tuple] = []
         self._rows: list[list] = []
@@ -64,20 +65,36 @@ class Recorder(Observer):
         self._looking, self._after_eval, self._over, self._next_check = False, False, False, CHECK
         self._lock, self._watch, self._file, self._hooks = threading.Lock(), None, None, []
 
+    def loading(self, threads: int) -> None:
+        self._loaders = threads
+
     def start(self, config: TrainConfig, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: tuple[int, int]) -> None:
         self._model, self._cuda = model, next(model.parameters()).is_cuda
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = (self.folder / RECORD_FILE).open("w")  # a record of another run would be mixed up with this one's
-        instance, threads = os.environ.get("SM_CURRENT_HOST", "algo-1"), config.workers or system.cores()
-        facts = {"instance": instance, "cores": system.cores(), "loaders": threads, "batch_size": config.batch_size}
-        self._put([{"facts": {**facts, "device": "gpu" if self._cuda else "cpu", "price_per_hour": config.price_per_hour}}])
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / RECORD_FILE).open("w")  # a record of another run would be mixed up with this one's
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._put([{"facts": self._facts(config)}])
         relus = [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.ReLU)]
         self._hooks = [module.register_forward_pre_hook(self._listener(name)) for name, module in relus]
         if self.seconds:
             self._watch = system.Watch(self.seconds, self._sampled)
             self._watch.start()
+
+    def _facts(self, config: TrainConfig) -> dict[str, Any]:
+        return {
+            "instance": os.environ.get("SM_CURRENT_HOST", "algo-1"),
+            "instances": dist.instances(),
+            "cores": system.cores(),
+            "loaders": config.workers or system.cores() if self._loaders is None else self._loaders,
+            "batch_size": config.batch_size,
+            "device": "gpu" if self._cuda else "cpu",
+            "price_per_hour": config.price_per_hour,
+        }
 
     def _listener(self, name: str) -> Callable:
         """Listens to one ReLU before it runs, since torchvision's overwrite their input; a module that is used twice counts its calls."""
@@ -182,9 +199,13 @@ class Recorder(Observer):
         try:
             self._file.write("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
             self._file.flush()
-        except OSError as error:  # a full disk, mostly: training is worth more than its record
-            say(f"{self.folder / RECORD_FILE} cannot be written ({error.strerror or error}), so nothing more is recorded: free some space")
-            self._file = None
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """A full disk, mostly: training is worth more than its record."""
+        say(f"{self.folder / RECORD_FILE} cannot be written ({error.strerror or error}), so nothing more is recorded: free some space")
+        self._file = None
 
     def end(self, final: dict[str, float] | None) -> None:
         for hook in self._hooks:

@@ -36,6 +36,7 @@ class Summary:
 
     Attributes
     ----------
+    std : the standard deviation (divided by the size); nan where an element is not finite.
     abs_mean, l2 : mean of the absolute values; square root of the sum of squares.
     zeros, nan, inf, size : counts of elements.
     p5, p95 : percentiles, of a sample of at most ``SAMPLE`` elements.
@@ -68,7 +69,10 @@ class System(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """How long one phase of a step took; ``phase`` is loading, forward, backward, optimizer, or step for the whole."""
+    """How long one phase of a step took; ``phase`` is loading, forward, backward, optimizer, or step for the whole.
+
+    ``step`` is the global step; see :class:`opml.core.sources.ProfilerSource` for where that is not known.
+    """
 
     step: int
     mode: str
@@ -98,7 +102,8 @@ class Record:
     ----------
     times : when a global step was saved, s since 1970.
     now : when the source was last read, s since 1970.
-    facts : what is known of the job as a whole: ``loaders`` (processes or threads), ``cores``, ``device``, ``batch_size``.
+    facts : what is known of the job as a whole: ``loaders`` (processes or threads, of one process that trains) and the ``cores`` that it
+        has, ``instance`` (that recorded) and ``instances`` (of the job), ``device``, ``batch_size``.
     """
 
     collections: dict[str, list[str]] = field(default_factory=dict)
@@ -156,6 +161,10 @@ class Record:
     def mode_step(self, step: int) -> int:
         """The number of a global step within its mode."""
         return self._modes[step][1]
+
+    def places(self) -> dict[tuple[str, int], int]:
+        """The global step of each (mode, step within the mode) at which anything was recorded."""
+        return {place: step for step, place in self._modes.items()}
 
     def has(self, name: str, step: int) -> bool:
         """Whether ``name`` was recorded at ``step``."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from opml.core import svg
+from opml.core.files import write_text
 from opml.core.records import EVAL, TRAIN, Phase, Record
 from opml.core.report_style import STYLE
 from opml.core.rules import ISSUES, NO_ISSUES, NOT_APPLICABLE, PROFILER_RULES, RULES, Verdict
@@ -24,11 +25,12 @@ OUTLIER = 3  # standard deviations above the mean, as in StepOutlier
 
 
 def write_report(record: Record, verdicts: Iterable[Verdict], path: str | Path, *, title: str, price_per_hour: float | None = None) -> Path:
-    """Write the page.
+    """Write the page; it is there as a whole, or the one before it stays.
 
     Parameters
     ----------
-    price_per_hour : of one instance, USD; None: the page shows the idle share without its cost.
+    price_per_hour : of one instance, USD; None: the page shows the idle share without its cost. All of the job's instances are paid for,
+        also those of which nothing was sampled: they are taken to be idle as much as the others.
     """
     verdicts = list(verdicts)
     sections = [
@@ -43,7 +45,7 @@ def write_report(record: Record, verdicts: Iterable[Verdict], path: str | Path, 
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     icon = '<link rel="icon" href="data:,">'  # else a browser asks the server for one
     page = f"<!doctype html><html lang=en><head>{head}{icon}<style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>"
-    Path(path).write_text(f"{page}{_tiles(record, verdicts)}{body}</main></body></html>", encoding="utf-8")
+    write_text(Path(path), f"{page}{_tiles(record, verdicts)}{body}</main></body></html>")
     return Path(path)
 
 
@@ -190,9 +192,12 @@ def _idle(record: Record, price_per_hour: float | None) -> str:
         return '<p class="none">no samples of the system were recorded</p>'
     begun, ended = _span(record)
     device = "GPU" if "GPU" in used else "CPU"  # what one pays for
-    idle, hours, instances = 1 - used[device] / 100, (ended - begun) / 3600, len({sample.instance for sample in record.system})
+    idle, hours = 1 - used[device] / 100, (ended - begun) / 3600
+    sampled = len({sample.instance for sample in record.system})
+    instances = max(sampled, record.facts.get("instances", 1))
     said = f"The {device} was idle for {100 * idle:.0f} % of {_duration(ended - begun)}"
     if not price_per_hour:
         return f"<p>{said}. Set --price_per_hour to see what that costs.</p>"
     whole = price_per_hour * hours * instances
-    return f"<p>{said}: {idle * whole:.4f} of {whole:.4f} USD, at {price_per_hour:.4f} USD an hour and instance.</p>"
+    many = f"; {instances} instances, of which {sampled} {'was' if sampled == 1 else 'were'} sampled" if instances > 1 else ""
+    return f"<p>{said}: {idle * whole:.4f} of {whole:.4f} USD, at {price_per_hour:.4f} USD an hour and instance{many}.</p>"

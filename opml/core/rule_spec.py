@@ -49,7 +49,8 @@ class Verdict:
     Attributes
     ----------
     status : InProgress, NoIssuesFound, IssuesFound, NotApplicable or Error.
-    step : the global step at which the condition was met.
+    step : the global step at which the condition was met (of a profiler rule on smdebug's traces maybe the step within its mode: see
+        :class:`opml.core.sources.ProfilerSource`).
     details : AWS's StatusDetails; of NotApplicable and Error the reason.
     why : the condition in words and figures (ours; AWS says only that it was met).
     figures : what the profiler's report shows of it.
@@ -86,13 +87,13 @@ class RuleSpec:
         return {name: parameter.default for name, parameter in self.parameters.items()}
 
     def values(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
-        """All parameters as values: the given ones, AWS's defaults for the others.
+        """All parameters as values: the given ones (a list or a tuple is joined with commas), AWS's defaults for the others.
 
         Raises
         ------
         BadParameter : an unknown name or a value out of its range.
         """
-        texts = {name: str(value) for name, value in (given or {}).items() if name not in OF_THE_SERVICE and value is not None}
+        texts = {name: _text(value) for name, value in (given or {}).items() if name not in OF_THE_SERVICE and value is not None}
         for name in texts:
             if name not in self.parameters:
                 known = ", ".join(self.parameters) or "none"
@@ -106,6 +107,11 @@ class RuleSpec:
             return self.parameters[name].parse(text)
         except ValueError as error:
             raise BadParameter(f"{name} of the rule {self.name} cannot be {text!r}: {error}") from error
+
+
+def _text(value: Any) -> str:
+    """A value as SageMaker would send it."""
+    return ",".join(str(each) for each in value) if isinstance(value, (list, tuple)) else str(value)
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
@@ -128,7 +134,7 @@ def count(low: int = 0) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         value = number(low)(text)
-        if value != int(value):
+        if not math.isfinite(value) or value != int(value):
             raise ValueError("give a whole number")
         return int(value)
 

@@ -10,7 +10,20 @@ from collections import Counter
 import numpy as np
 
 from opml.core.records import Record
-from opml.core.rule_spec import SELECTION, Finding, NoData, Parameter, Quiet, RuleSpec, count, flag, learning_steps, regex, select
+from opml.core.rule_spec import (
+    SELECTION,
+    BadParameter,
+    Finding,
+    NoData,
+    Parameter,
+    Quiet,
+    RuleSpec,
+    count,
+    flag,
+    learning_steps,
+    regex,
+    select,
+)
 from opml.core.rules_tensor import Names, first, within
 
 
@@ -49,12 +62,20 @@ def class_imbalance(
 
 
 def _mistaken(truth: np.ndarray, predicted: np.ndarray | None, argmax: bool) -> list[int]:
-    """The true classes of the samples that were predicted wrongly."""
+    """The true classes of the samples that were predicted wrongly.
+
+    Raises
+    ------
+    BadParameter : there is not one prediction for each label.
+    """
     if predicted is None:
         return []
-    guess = predicted.argmax(axis=-1) if argmax else np.rint(predicted)
+    guess = (predicted.argmax(axis=-1) if argmax else np.rint(predicted)).reshape(-1)
     truth = truth.reshape(-1).astype(int)
-    return truth[guess.reshape(-1).astype(int) != truth].tolist()
+    if len(guess) != len(truth):
+        remedy = "name other tensors with predictions_regex" if argmax else "set argmax to True, if they are one score for each class"
+        raise BadParameter(f"predictions have {len(guess)} values for {len(truth)} labels: {remedy}")
+    return truth[guess.astype(int) != truth].tolist()
 
 
 def _imbalance(seen: Counter, threshold: float) -> str | None:
@@ -75,14 +96,16 @@ def weight_update_ratio(
     """Fires when a weight's update over ``num_steps`` steps (default: since the save before) is far too large or small for it.
 
     Left open: the norm. Here the ratio is mean |new - old| / (mean |old| + ``epsilon``), which fires above ``large_threshold`` and below
-    ``small_threshold``. A weight that is not trained never changes, so it is left out if no gradient of it was saved while others' were.
+    ``small_threshold``. Left open, too: the modes (here: steps of learning only, since validation updates nothing). A weight that is not
+    trained never changes, so it is left out if no gradient of it was saved while others' were.
     """
     trained = {name.removeprefix("gradient/") for name in record.names(collection="gradients")}
     names = [name for name in record.names(collection="weights") if not name.startswith("gradient/") and (not trained or name in trained)]
 
     def judge(name: str, step: int) -> str | None:
-        before = [earlier for earlier in learning_steps(record, name) if earlier <= step - (num_steps or 1)]
-        now = record.value(name, step)
+        learned = learning_steps(record, name)
+        before = [earlier for earlier in learned if earlier <= step - (num_steps or 1)]
+        now = record.value(name, step) if step in learned else None
         if not before or now is None:
             return None
         old = record.value(name, before[-1])
@@ -96,13 +119,15 @@ def weight_update_ratio(
 def unchanged_tensor(
     record: Record, collection_names: Names, tensor_regex: Names, num_steps: int, rtol: float, atol: float, equal_nan: bool
 ) -> Finding | Quiet:
-    """Fires when a tensor is the same (numpy.allclose) at its last ``num_steps`` saved steps.
+    """Fires when a tensor is the same (numpy.allclose) at its last ``num_steps`` saved steps of learning.
 
-    Left open: compared with what (here: each of them with the newest), and the modes (here: saves of TRAIN and EVAL in one row).
+    Left open: compared with what (here: each of them with the newest), and the modes (here: steps of learning only, TRAIN and GLOBAL,
+    since in validation nothing changes a weight).
     """
 
     def judge(name: str, step: int) -> str | None:
-        last = [saved for saved in record.steps(name) if saved <= step][-num_steps:]
+        learned = learning_steps(record, name)
+        last = [saved for saved in learned if saved <= step][-num_steps:] if step in learned else []
         values = [record.value(name, saved) for saved in last]
         if len(values) < num_steps or any(value is None for value in values):
             return None
@@ -110,7 +135,7 @@ def unchanged_tensor(
         return f"{name} has not changed since step {last[0]}" if same else ""
 
     names = select(record, collection_names, tensor_regex)
-    return first(record, names, judge, f"no tensor was saved whole at {num_steps} steps")
+    return first(record, names, judge, f"no tensor was saved whole at {num_steps} steps of training")
 
 
 def stalled_training(record: Record, threshold: float) -> Finding | Quiet:

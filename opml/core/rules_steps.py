@@ -93,13 +93,13 @@ def dataloader(record: Record, min_threshold: float, max_threshold: float, patie
     """The number of parallel loaders is below ``min_threshold`` % or above ``max_threshold`` % of the machine's cores.
 
     AWS takes the median of the loader processes seen at one time by its framework profiler; our recorder knows the number of loaders
-    that were asked for (threads, in our training loop).
+    of its process (threads; none where the inputs are features that were computed once) and the cores that they have.
     """
     loaders, cores = record.facts.get("loaders"), record.facts.get("cores")
     if loaders is None or cores is None:
         raise NoData("the number of loaders was not recorded")
     if loaders == 0:
-        raise NotHere("images are loaded by the training process itself: there are no loaders to count")
+        raise NotHere("there are no loaders to count: each batch is loaded by the training process itself, or lies in memory as features")
     steps = sum(phase.phase == "step" for phase in record.phases)
     if steps <= patience:
         raise NoData(f"{steps} steps were recorded, and the rule judges after more than {patience}")

@@ -204,7 +204,7 @@ def load_balancing(record: Record, threshold: float, patience: int) -> Finding |
     series = _series(_with_gpus(record), GPU)
     pairs = [pair for instance in found for pair in combinations(sorted(key for key in series if key[0] == instance), 2)]
     if not pairs:
-        raise NotHere("each instance has one GPU: there is nothing to balance")
+        raise NotHere("of each instance one GPU was sampled: there is nothing to balance")
     _enough([len(series[one][1]) for one, _ in pairs], patience)
     for one, other in pairs:
         counts = [_counts(series[key][1]) for key in (one, other)]

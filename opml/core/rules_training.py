@@ -50,8 +50,8 @@ def loss_not_decreasing(
     fall too small both fire; with ``diff_percent`` 0 an equal loss fires; a loss that is nan fires. A single batch's loss is noisy: a
     ``num_steps`` of at least an epoch judges learning, a small one judges luck.
     """
-    if use_losses_collection and record.names(collection="losses"):
-        collection_names = [*(collection_names or ()), "losses"]
+    if use_losses_collection:
+        collection_names = list(dict.fromkeys([*(collection_names or ()), "losses"]))
     fired, compared = [], 0
     for name in selected(record, collection_names, tensor_regex):
         for before, now in _comparisons(_series(record, name, mode), num_steps):
@@ -206,7 +206,7 @@ def poor_weight_initialization(
 
 def _uneven(record: Record, names: list[str], step: int, threshold: float) -> str | None:
     spreads = {name: record.summary(name, step).std for name in names if record.has(name, step)}
-    variances = {name: std**2 for name, std in spreads.items() if std is not None}
+    variances = {name: std**2 for name, std in spreads.items() if std is not None and math.isfinite(std)}
     if len(variances) < 2:
         return None
     low, high = min(variances, key=variances.get), max(variances, key=variances.get)

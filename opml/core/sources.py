@@ -158,7 +158,8 @@ def _counts(value: float) -> dict[str, int]:
 class ProfilerSource:
     """The folder of SageMaker's profiler: samples of the system, and step times that smdebug's framework profiler wrote.
 
-    A step's time is that of smdebug: on PyTorch 2 it ends with the forward pass.
+    A step's time is that of smdebug: on PyTorch 2 it ends with the forward pass. smdebug numbers it within its mode; it gets its global
+    step from ``record`` where a tensor was saved at it, and else keeps that number.
     """
 
     def __init__(self, folder: str | Path, record: Record | None = None):
@@ -173,7 +174,7 @@ class ProfilerSource:
         for file in sorted(self.folder.glob("framework/pevents/*/*_pythontimeline.json")):
             if file not in self._traces and (trace := _json(file)):
                 self._traces.add(file)
-                self.record.phases.extend(_steps(trace, file.name))
+                self.record.phases.extend(_steps(trace, file.name, self.record.places()))
         self.record.now = time.time()
         return self.record
 
@@ -193,8 +194,8 @@ def read_profiler(folder: str | Path, record: Record | None = None) -> Record:
     return ProfilerSource(folder, record).update()
 
 
-def _steps(trace: list[dict], name: str) -> list[Phase]:
-    """The steps in one of smdebug's Chrome traces, named ``..._<pid>-<node>_pythontimeline.json``."""
+def _steps(trace: list[dict], name: str, places: dict[tuple[str, int], int]) -> list[Phase]:
+    """The steps in one of smdebug's Chrome traces, named ``..._<pid>-<node>_pythontimeline.json``; ``places`` are known global steps."""
     node = NODE.search(name)
     origin = next((each["args"][ORIGIN] for each in trace if ORIGIN in each.get("args", {})), 0)
     found = []
@@ -202,5 +203,6 @@ def _steps(trace: list[dict], name: str) -> list[Phase]:
         mode = event.get("name", "").removeprefix(STEP)
         if event.get("ph") == "X" and mode != event["name"]:
             number, start, seconds = int(event["args"]["step_num"]), (origin + event["ts"]) / 1e6, event["dur"] / 1e6
-            found.append(Phase(number, mode if mode in MODES else GLOBAL, "step", start, seconds, node[1] if node else "algo-1"))
+            mode = mode if mode in MODES else GLOBAL
+            found.append(Phase(places.get((mode, number), number), mode, "step", start, seconds, node[1] if node else "algo-1"))
     return found

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from opml.core.records import SAMPLE, Summary, stride
+
+CANCELLED = 0.01  # of the mean square: a variance smaller than that is a difference of two sums of 32 bits of which little is left
 
 
 def summaries(tensors: dict[str, torch.Tensor]) -> dict[str, Summary]:
@@ -56,11 +60,21 @@ def _summary(tensor: torch.Tensor, mean, absolute, l2, p5, p95, low, high, zeros
     whole, finite = size <= SAMPLE, absolute - absolute == 0
     nan = 0 if finite else int(tensor.isnan().sum())
     inf = 0 if finite else int(tensor.isinf().sum())
+    std = math.nan if nan or inf else _deviation(tensor, mean, l2)
     return Summary(
-        mean=mean, std=max(0.0, l2 * l2 / size - mean * mean) ** 0.5, abs_mean=absolute, l2=l2, p5=p5, p95=p95,
+        mean=mean, std=std, abs_mean=absolute, l2=l2, p5=p5, p95=p95,
         min=low if whole else None, max=high if whole else None, zeros=size if absolute == 0 else int(zeros) if whole else None,
         nan=nan, inf=inf, size=size,
     )  # fmt: skip
+
+
+def _deviation(tensor: torch.Tensor, mean: float, l2: float) -> float:
+    """The standard deviation, from the sums where they have enough digits for it: else, which is rare, in a pass of its own."""
+    square = l2 * l2 / tensor.numel()
+    variance = square - mean * mean
+    if variance > CANCELLED * square:
+        return variance**0.5
+    return tensor.double().std(correction=0).item() if l2 > 0 and tensor.numel() > 1 else 0.0
 
 
 def activity(tensor: torch.Tensor) -> tuple[float, ...]:

@@ -45,12 +45,12 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def lines(series: Sequence[Line], x_label: str, y_label: str, height: int = 240, y_range: tuple[float, float] | None = None) -> str:
+def lines(series: Sequence[Line], x_label: str, y_label: str, height: int = 240) -> str:
     """A line chart, each line named at its end."""
     drawn = [line._replace(x=x, y=y) for line in series for x, y in [thin(line.x, line.y)] if len(x)]
     if not drawn:
         return '<p class="none">nothing of this was recorded</p>'
-    frame = _Frame([v for line in drawn for v in line.x], y_range or [v for line in drawn for v in line.y], height, y_range is None)
+    frame = _Frame([v for line in drawn for v in line.x], [v for line in drawn for v in line.y], height, margin=True)
     body = [frame.axes(x_label, y_label)]
     ends: list[float] = []
     for line in drawn:

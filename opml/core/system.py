@@ -109,18 +109,34 @@ def _lines(file: Path) -> list[str]:
 
 
 def gpus() -> list[Sample]:
-    """Memory and use of each GPU that PyTorch sees."""
+    """Memory and use of this process's own GPU (torchrun's LOCAL_RANK): asked about another, PyTorch would open a context on it."""
     import torch
 
+    if not torch.cuda.is_available():
+        return []
+    number = int(os.environ.get("LOCAL_RANK", 0))
+    asked = {"GPUMemoryUtilization": lambda: _memory_used(*torch.cuda.mem_get_info(number))}
+    asked["GPUUtilization"] = lambda: float(torch.cuda.utilization(number))
     found = []
-    for number in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(number)
-        found.append((f"gpu{number}", "GPUMemoryUtilization", round(100 * (1 - free / total), 2)))
+    for dimension, ask in asked.items():
         try:
-            found.append((f"gpu{number}", "GPUUtilization", float(torch.cuda.utilization(number))))
-        except (ImportError, RuntimeError):  # needs nvidia-ml-py: without it rules about the GPU's use are not applicable
+            found.append((f"gpu{number}", dimension, ask()))
+        except _refusals():  # it is left out this time; rules about what was never sampled are not applicable
             continue
     return found
+
+
+def _memory_used(free: int, total: int) -> float:
+    return round(100 * (1 - free / total), 2)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What is raised where a GPU cannot be asked: no nvidia-ml-py, no driver, or an error of the driver's library (NVML) itself."""
+    try:
+        from pynvml import NVMLError
+    except ImportError:
+        return ImportError, RuntimeError
+    return ImportError, RuntimeError, NVMLError
 
 
 class Watch(threading.Thread):
@@ -143,5 +159,6 @@ class Watch(threading.Thread):
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor cores of this process: those it may use, divided by torchrun's processes on this machine."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -27,7 +27,8 @@ def fit(config: TrainConfig, observer: Observer | None = None) -> dict[str, floa
 
     Raises
     ------
-    BadConfig : a setting, the data, the weights or the output folders cannot be worked with.
+    BadConfig : a setting, the data, the weights or the output folders cannot be worked with; or the loss exploded, and then the best model
+        so far is written.
     dist.Lost : another process of the job is gone.
     Stopped : SIGTERM came; a checkpoint is written, if they are asked for, and the best model so far.
     """
@@ -42,8 +43,10 @@ def fit(config: TrainConfig, observer: Observer | None = None) -> dict[str, floa
         dist.fail(error)
         raise
     finally:
-        observer.end(final)
-        dist.leave()
+        try:
+            watch.end(observer, final)
+        finally:
+            dist.leave()
     return final
 
 
@@ -92,8 +95,8 @@ class Job:
         _be_reproducible(config.seed)
         self.keeper = Keeper(config, self.freeze, self.network, self.source, self.folder)
         precision = self.keeper.kept["precision"] if self.keeper.kept else plan.frozen_in(config, self.freeze, self.device)
-        known = config.replace(precision=precision)
-        self.inputs, self.tail = plan.inputs(known, self.network, self.freeze, self.photos, self.device, self.progress, self.observer.whole)
+        whole = self.observer.whole
+        self.inputs, self.tail = plan.inputs(config, self.network, self.freeze, precision, self.photos, self.device, self.progress, whole)
         # A head alone is so small that sharing its batches would cost more than it saves: each process computes on all of them.
         together = not (self.freeze == "backbone" and isinstance(self.inputs, features.Features))
         self.rank, self.world = (dist.rank(), dist.world()) if together else (0, 1)
@@ -111,6 +114,7 @@ class Job:
         if self.keeper.kept:
             self.history, self.best = self.keeper.kept["history"], self.keeper.kept["best"]
             self.keeper.kept = None  # it is four times the weights
+        self.observer.loading(self.inputs.loaders)
         self.observer.start(config, self.tail, self.learner.optimizer, (len(batches), len(list(self._picks("valid")))))
         for epoch in range(start.epoch, config.epochs + 1):
             if self._is_over(epoch - 1):
@@ -125,7 +129,8 @@ class Job:
         epoch, begun = start.epoch, self.progress.seconds()
         loss, count = self._steps(start)
         if not math.isfinite(loss):
-            raise BadConfig(f"the loss became {loss} in epoch {epoch}: lower --learning_rate, it is {self.config.learning_rate}")
+            remedy = f"lower --learning_rate, it is {self.config.learning_rate}"
+            raise BadConfig(f"the loss became {loss} in epoch {epoch}: {remedy}; {self._save_so_far()}")
         speed = (count - self._before(start)) / (self.progress.seconds() - begun)
         dist.average_buffers(self.tail)
         valid_loss, valid_accuracy = self._look("valid")
@@ -158,7 +163,7 @@ class Job:
         self.keeper.after_step(Position(epoch, done, loss, count), done == len(self.order), self.history, self.best)
 
     def _save_so_far(self) -> str:
-        """The best model of the epochs that are over: a job that is stopped uploads it. What happened, in words."""
+        """The best model of the epochs that are over: a job that is stopped, or that explodes, uploads it. What happened, in words."""
         if self.best is None:
             return "no model yet, because no epoch was over"
         row, state = self.best["row"], self.network.state_dict() | self.best["state"]

@@ -85,7 +85,10 @@ def _take_in(conv: nn.Conv2d, norm: nn.BatchNorm2d, device: torch.device | str, 
 
 
 def fastest_precision(device: torch.device) -> str:
-    """The precision of a frozen trunk: bfloat16 where this machine computes natively in it, which is measured, else float32."""
+    """The precision of a frozen trunk: bfloat16 where this machine computes natively in it, which is measured, else float32.
+
+    A GPU is asked instead: those before compute capability 8.0 have float16 only.
+    """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
     with one_thread():

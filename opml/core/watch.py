@@ -30,6 +30,16 @@ def observers(config: TrainConfig) -> Observer:
     return Observers(*watching)
 
 
+def end(observer: Observer, final: dict[str, float] | None) -> None:
+    """Have the observers end. Where the job ends with an error (``final`` is None), that one counts: theirs is only said."""
+    try:
+        observer.end(final)
+    except Exception as error:
+        if final is not None:
+            raise
+        say(f"WARNING: what watched this job ended with {type(error).__name__}: {error}")
+
+
 class _Follower(Observer):
     """Beside a process with smdebug's hook: does as that one does."""
 
@@ -56,5 +66,8 @@ class Watch(Recorder):
         verdicts = self.judge.conclude(self.record)
         path = Path(self.config.output_dir, REPORT_FILE)
         title = f"Training report: {self.config.arch}, {self.config.epochs} epochs"
-        write_report(self.record, verdicts.values(), path, title=title, price_per_hour=self.config.price_per_hour or None)
-        say(f"report: {path}")
+        try:
+            write_report(self.record, verdicts.values(), path, title=title, price_per_hour=self.config.price_per_hour or None)
+            say(f"report: {path}")
+        except OSError as error:  # the job's own end is worth more
+            say(f"the report {path} cannot be written ({error.strerror or error}): free some space")

@@ -29,8 +29,10 @@ def parse(action_json: str | None) -> list[dict[str, str]]:
     return actions
 
 
-def _flat(action: dict) -> dict[str, str]:
+def _flat(action: object) -> dict[str, str]:
     """Name in lower case, and parameters beside it, whether or not they came in a dictionary of their own."""
+    if not isinstance(action, dict) or not isinstance(action.get("parameters") or {}, dict):
+        raise ValueError(f"{action!r} is no action: give an object with a name and its parameters")
     return {**action, **(action.get("parameters") or {}), "name": str(action.get("name", "")).lower()}
 
 

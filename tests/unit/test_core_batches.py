@@ -1,11 +1,12 @@
 """opml.core.batches: the same batches on one process and on many, and pictures that depend on seed, view and sample only."""
 
+import os
 import shutil
 
 import pytest
 import torch
 
-from opml.core import batches, images
+from opml.core import batches, images, inputs, system
 from opml.core.batches import GlobalBatches, Photos, Pick
 from opml.core.config import BadConfig
 from opml.core.data import check_folder
@@ -24,6 +25,21 @@ def test_a_file_that_turns_out_damaged_while_training_is_named(tiny_sample, tmp_
     (folder / FIRST).write_bytes((folder / FIRST).read_bytes()[: (folder / FIRST).stat().st_size // 2])
     with pytest.raises(BadConfig, match=r"^\S*Affenpinscher_00000.jpg cannot be trained on: the image is cut short or damaged; [^\n]*$"):
         list(batches.read(some, GlobalBatches(18, 18, 0).epoch(1), workers))
+
+
+def test_a_file_that_the_disk_does_not_give_is_named(tiny_sample, tmp_path):
+    some = photos(folder := shutil.copytree(tiny_sample, tmp_path / "data"))
+    (folder / FIRST).unlink()
+    with pytest.raises(BadConfig, match=r"^\S*Affenpinscher_00000.jpg cannot be read: No such file or directory$"):
+        some.pixels(0)
+
+
+def test_the_cores_of_a_machine_are_shared_by_its_processes(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    assert system.cores() == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert system.cores() == 4 == inputs.Pictures({}, torch.device("cpu")).loaders
+    assert inputs.Pictures({}, torch.device("cpu"), workers=3).loaders == 3
 
 
 @pytest.mark.parametrize("samples, batch_size", [(17, 5), (16, 4), (9, 8), (3, 8)])

@@ -1,12 +1,13 @@
 """opml.core.checkpoints: what is found, what is refused, and what a damaged file or a full disk does."""
 
 import errno
+import io
 import json
 
 import pytest
 import torch
 
-from opml.core import checkpoints, model
+from opml.core import checkpoints, files
 from opml.core.checkpoints import Shelf
 from opml.core.config import BadConfig, TrainConfig
 
@@ -16,6 +17,12 @@ HERE = TrainConfig(weights="none")
 def state(position=(2, 0), **changes):
     about = {"data": ("d", "6 images"), "starting weights": ("s", "from the seed")}
     return {"settings": checkpoints.settings(HERE, "none") | changes, "about": about, "position": position, "tensor": torch.arange(1000)}
+
+
+def saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 def check(here=HERE, theirs=None, about=None):
@@ -46,6 +53,8 @@ DAMAGE = {
     "one bit": lambda content: content[:2000] + bytes([content[2000] ^ 1]) + content[2001:],  # torch.load would not notice
     "nothing": lambda content: b"",
     "something else": lambda content: b"no checkpoint",
+    "another file of torch's": lambda content: saved(HERE),
+    "another zip archive": lambda content: content.replace(b"data.pkl", b"data.txt"),
 }
 
 
@@ -84,7 +93,7 @@ def test_a_disk_that_fills_costs_the_checkpoint_and_not_the_job(tmp_path, monkey
     def full(path, write):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(model, "write_whole", full)
+    monkeypatch.setattr(files, "write_whole", full)
     assert shelf.write(state((3, 0))) == f"WARNING: no checkpoint could be written to {tmp_path} (no space left); the one before is kept"
     assert shelf.newest()[0]["position"] == (2, 0)
 

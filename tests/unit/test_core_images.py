@@ -1,11 +1,13 @@
 """opml.core.images: from hostile or merely odd bytes to the network's input."""
 
+import errno
 import io
+import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
 
 from opml.core import images
 from opml.core.images import BadImage, decode, looks_whole
@@ -36,6 +38,32 @@ def test_a_photograph_taken_upright_stands_upright():
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: turned by 90 degrees
     assert decode(io.BytesIO(picture(kind="JPEG", exif=exif))).size == (40, 60)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_each_way_to_hold_a_camera_is_turned_upright_as_pillow_does(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    body = io.BytesIO(picture(exif=exif))
+    assert np.array_equal(decode(body), ImageOps.exif_transpose(Image.open(body)))
+
+
+ODD = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHHHIII", 2, 0x0112, 3, 1, 6, 0, 0x9999, 16, 1, 38, 0) + struct.pack(">Q", 2**40)
+
+
+@pytest.mark.parametrize(("exif", "size"), [(ODD, (40, 60)), (b"MM\0", (60, 40)), (b"nonsense", (60, 40)), (ODD[:20], (60, 40))])
+def test_odd_exif_does_not_spoil_a_picture_whose_pixels_are_whole(exif, size):
+    assert decode(io.BytesIO(picture(kind="JPEG", exif=b"Exif\0\0" + exif))).size == size
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_disk_or_a_memory_that_fails_is_no_damaged_picture(error, monkeypatch):
+    def fail(image):
+        raise error
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", fail)
+    with pytest.raises(type(error)):
+        decode(io.BytesIO(picture()))
 
 
 def test_a_huge_photograph_is_decoded_at_reduced_size():

@@ -136,6 +136,18 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_model(tmp_path, monkeypa
     assert (tmp_path / "model.pth").read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
+def test_metrics_that_cannot_be_written_leave_the_old_ones(tmp_path, monkeypatch):
+    model.write_metrics(tmp_path, {"history": []})
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BadConfig, match=r"the metrics cannot be written to .* \(No space left on device\): name another --output_dir"):
+        model.write_metrics(tmp_path, {"history": [1]})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"history": []} and len(list(tmp_path.iterdir())) == 1
+
+
 def test_too_little_space_is_found_out_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: namedtuple("usage", "free")(10_000_000))
     with pytest.raises(BadConfig, match=r"45 MB are needed and 10 MB are free; free some, or name another folder with --model_dir"):

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from opml.core import batches, data, dist, images, inputs, loop, model, train
+from opml.core import batches, data, dist, features, images, inputs, loop, model, observer, train, trunk
 from opml.core.config import BadConfig, TrainConfig
+from opml.core.rules import evaluate
+from opml.core.sources import read_recorder
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,28 @@ def test_the_last_stage_alone_can_be_trained(settings, weights_file, tmp_path, c
     assert "features computed once (layer3 frozen, 2 views of each training image, float32): 48 pictures" in capsys.readouterr().out
 
 
+def test_a_frozen_part_runs_in_float16_where_the_gpu_has_nothing_better(settings, weights_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    fastest = trunk.fastest_precision(torch.device("cuda"))
+    monkeypatch.setattr(trunk, "fastest_precision", lambda device: fastest)
+    folders = {"model_dir": str(tmp_path / "m"), "output_dir": str(tmp_path / "o")}
+    final = train.fit(settings.replace(weights=weights_file, epochs=1, **folders))
+    assert "--views N makes more, float16)" in capsys.readouterr().out
+    assert 0 < final["test:loss"] < 100
+
+
+@pytest.mark.parametrize(("how", "loaders"), [("once", 0), ("each_epoch", 3)])
+def test_workers_compute_the_features_and_load_nothing_afterwards(how, loaders, settings, weights_file, tmp_path, monkeypatch):
+    pools, pool = [], features.ThreadPoolExecutor
+    monkeypatch.setattr(features, "ThreadPoolExecutor", lambda threads, **words: pools.append(threads) or pool(threads, **words))
+    folders = {"model_dir": str(tmp_path / "m"), "output_dir": str(tmp_path / "o")}
+    train.fit(settings.replace(weights=weights_file, epochs=4, batch_size=4, features=how, workers=3, **folders))
+    assert pools == ([3] if how == "once" else [])
+    record = read_recorder(tmp_path / "o" / "record")
+    assert record.facts["loaders"] == loaders
+    assert (evaluate("Dataloader", record).status == "NotApplicable") == (how == "once")
+
+
 def test_patience_ends_a_job_that_gets_no_better(settings, weights_file, tmp_path, capsys):
     short = settings.replace(weights=weights_file, epochs=30, patience=2, learning_rate=0.5, schedule="constant")
     train.fit(short.replace(model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
@@ -142,6 +166,43 @@ def test_a_loss_that_explodes_is_said_and_nothing_is_saved(settings, tmp_path):
     with pytest.raises(BadConfig, match="the loss became nan in epoch .: lower --learning_rate, it is 1e"):
         train.fit(settings.replace(learning_rate=1e30, model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
     assert not (tmp_path / "m").exists()
+
+
+def test_a_loss_that_explodes_late_costs_no_epoch_before(settings, tmp_path):
+    spoiling = observer.Observer()
+    spoiling.start = lambda config, model, optimizer, steps: setattr(spoiling, "model", model)
+    spoiling.epoch = lambda row: row["epoch"] == 2 and spoiling.model.fc.bias.data.fill_(torch.nan)
+    with pytest.raises(
+        BadConfig, match="the loss became nan in epoch 3: lower --learning_rate, it is .*; the model so far is that of epoch"
+    ):
+        train.fit(settings.replace(model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")), spoiling)
+    saved = model.load(tmp_path / "m")
+    assert saved.description["trained"]["best_epoch"] in (1, 2)
+    assert all(value.isfinite().all() for value in saved.model.state_dict().values())
+
+
+def test_an_observer_sees_the_gradients_and_not_what_float16_makes_of_them():
+    tail, seen = nn.Linear(4, 3), []
+    watching = observer.Observer()
+    watching.backward = lambda: seen.append(tail.weight.grad.clone())
+    batch = batches.Batch(torch.rand(5, 4), torch.tensor([0, 1, 2, 0, 1]), torch.full((5,), 0.2))
+    learner = loop.Learner(tail, TrainConfig(), 10, False, torch.float16, watching)
+    (weight,) = torch.autograd.grad(nn.functional.cross_entropy(tail(batch.inputs), batch.labels), [tail.weight])
+    learner.learn(batch)
+    assert learner.scaler.get_scale() == 65536 and torch.allclose(seen[0], weight, atol=1e-3)
+
+
+def test_an_observer_that_fails_at_the_end_does_not_mask_why_the_job_failed(settings, tmp_path, capsys, monkeypatch):
+    left, watching = [], observer.Observer()
+    monkeypatch.setattr(dist, "leave", lambda: left.append(True))
+
+    def fail(final):
+        raise KeyError("a bug")
+
+    watching.end = fail
+    with pytest.raises(BadConfig, match="data"):
+        train.fit(settings.replace(data=str(tmp_path / "none")), watching)
+    assert left == [True] and "WARNING: what watched this job ended with KeyError: 'a bug'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("schedule, rise", [("cosine", 10), ("onecycle", 30)])

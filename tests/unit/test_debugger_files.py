@@ -149,7 +149,9 @@ def test_actions_are_read_as_the_sdk_writes_them():
     assert rule_actions.parse(None) == []
 
 
-@pytest.mark.parametrize("text", ['{"name": "dance"}', '{"name": "stoptraining"}', "no json"])
+@pytest.mark.parametrize(
+    "text", ['{"name": "dance"}', '{"name": "stoptraining"}', "no json", '["stoptraining"]', "1", '{"parameters": [1]}']
+)
 def test_what_is_no_action_is_refused(text):
     with pytest.raises(ValueError):
         rule_actions.parse(text)

@@ -127,11 +127,20 @@ def test_data_of_another_kind_is_no_data(rule):
     assert evaluate(rule, tensors("layer1.bn1_output_0", [1.0, 2.0], mode=EVAL)).status == "NotApplicable"
 
 
+def test_losses_that_were_not_saved_are_what_is_missing():
+    verdict = evaluate("LossNotDecreasing", tensors("a", [1.0]))
+    assert verdict.details == "no tensors of the collection losses were saved"
+    assert evaluate("LossNotDecreasing", tensors("a", 2.0, 2.0), {"tensor_regex": "^a$", "num_steps": "1"}).step == 1
+    verdict = evaluate("LossNotDecreasing", tensors("a", [1.0]), {"use_losses_collection": "False"})
+    assert "neither collection_names nor tensor_regex was given" in verdict.details
+
+
 @pytest.mark.parametrize(("rule", "parameters", "sentence"), [
     ("Underfit", {}, "there is no rule 'Underfit'"),
     ("Overfit", {"patients": "1"}, "has no parameter 'patients': it has tensor_regex, start_step, patience, ratio_threshold"),
     ("Overfit", {"patience": "0"}, "patience of the rule Overfit cannot be '0': give a number from 1"),
     ("Overfit", {"patience": "1.5"}, "give a whole number"),
+    ("LossNotDecreasing", {"num_steps": "inf"}, "num_steps of the rule LossNotDecreasing cannot be 'inf': give a whole number"),
     ("Overfit", {"tensor_regex": "("}, "no regular expression"),
     ("LossNotDecreasing", {"mode": "learning"}, "give one of TRAIN, EVAL, PREDICT, GLOBAL"),
     ("LossNotDecreasing", {"use_losses_collection": "maybe"}, "give True or False"),
@@ -145,6 +154,12 @@ def test_a_parameter_that_cannot_be_is_refused(rule, parameters, sentence):
 def test_parameters_come_as_strings_or_values_and_the_service_adds_its_own():
     record = losses(*train(1), *valid(2))
     assert evaluate("Overfit", record, {"rule_to_invoke": "Overfit", "patience": 1, "ratio_threshold": "0.1"}).step == 1
+
+
+@pytest.mark.parametrize("names", ["losses,gradients", ["losses", "gradients"], ("losses", "gradients")])
+def test_a_list_of_names_is_what_a_string_with_commas_is(names):
+    record = tensors(GRADIENT, [0.0])
+    assert evaluate("AllZero", record, {"collection_names": names}).step == 0
 
 
 def test_a_verdict_stays_while_the_record_grows():

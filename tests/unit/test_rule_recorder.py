@@ -1,6 +1,7 @@
 """The recorder, its judge and the file that another process follows."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from opml.core.observer import Observer, Observers, steps
 from opml.core.records import EVAL, TRAIN, Summary
 from opml.core.rules import evaluate
 from opml.core.sources import RecorderSource, read_recorder
+from opml.core.watch import Watch
 
 
 class Net(torch.nn.Module):
@@ -60,6 +62,12 @@ def test_what_was_recorded_can_be_read_back_as_it_is_in_memory(tmp_path):
     assert read == watch.record and read.finished
     assert read.steps(mode=EVAL) == [6, 7, 14, 15] and read.steps("gradient/ResNet_fc.weight") == [0, 3, 8, 11]
     assert read.names(collection="relu_input") == ["relu_input_0", "relu_input_1"]
+
+
+def test_a_record_knows_how_many_instances_the_job_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("SM_HOSTS", '["algo-1", "algo-2"]')
+    train(recorder.Recorder(tmp_path, seconds=0), epochs=1)
+    assert read_recorder(tmp_path).facts["instances"] == 2
 
 
 def test_a_relus_input_is_seen_before_the_layer_overwrites_it(tmp_path):
@@ -116,6 +124,24 @@ def test_a_disk_that_is_full_ends_the_record_and_not_the_training(tmp_path, caps
     assert "cannot be written (No space left on device), so nothing more is recorded" in capsys.readouterr().out
 
 
+def test_findings_and_report_that_cannot_be_written_do_not_end_the_job(tmp_path, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("opml.core.judge.write_text", refuse)
+    monkeypatch.setattr("opml.core.watch.write_report", refuse)
+    assert train(Watch(TrainConfig(output_dir=str(tmp_path)))) == 12
+    said = capsys.readouterr().out
+    assert f"{tmp_path}/findings.json cannot be written (No space left on device): free some space" in said
+    assert f"the report {tmp_path}/report.html cannot be written (No space left on device)" in said
+
+
+def test_a_record_that_cannot_be_begun_is_done_without(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert train(recorder.Recorder(tmp_path / "file" / "record", seconds=0)) == 12
+    assert "so nothing more is recorded" in capsys.readouterr().out
+
+
 def test_a_finding_is_said_once_and_stops_training_when_asked_to(tmp_path):
     said = []
     judge = Judge({"LossNotDecreasing": {"num_steps": "4", "mode": "TRAIN"}}, tmp_path, "stop", said.append)
@@ -127,6 +153,16 @@ def test_a_finding_is_said_once_and_stops_training_when_asked_to(tmp_path):
 def test_warning_lets_training_go_on(tmp_path):
     judge = Judge({"LossNotDecreasing": {"num_steps": "4", "mode": "TRAIN"}}, tmp_path, "warn", lambda line: None)
     assert train(recorder.Recorder(tmp_path, seconds=0, judge=judge), epochs=3, loss=lambda step, value: value * 0 + 1) == 18
+
+
+def test_findings_are_said_in_the_order_of_the_rules(tmp_path):
+    rules = {f"rule {number}": {} for number in range(9)}
+    said, judge = [], Judge(rules, tmp_path, say=lambda line: None)
+    judge._note = lambda verdict: said.append(verdict)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("opml.core.judge.evaluate", lambda rule, *of_it: rule)
+        judge(recorder.Record())
+    assert said == list(rules)
 
 
 def test_the_findings_file_has_each_verdict_with_what_to_do(tmp_path):
@@ -198,6 +234,20 @@ def test_rates_of_disk_and_network_are_those_since_the_last_reading(monkeypatch)
     monkeypatch.setattr(sampler, "_totals", lambda: next(totals))
     sampler._before.clear()
     assert sampler._rates() == [] and sampler._rates() == [("network", "ReceiveBytesPerSecond", 250.0)]
+
+
+def test_a_gpu_that_refuses_one_answer_is_asked_for_the_others_and_no_other_gpu_is(monkeypatch):
+    asked, refusal = [], type("NVMLError", (Exception,), {})
+
+    def refuse(number):
+        raise refusal("Not Supported")
+
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=refusal))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: asked.append(number) or (25, 100))
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert system.gpus() == [("gpu2", "GPUMemoryUtilization", 75.0)] and asked == [2]
 
 
 def test_modes_are_smdebugs(tmp_path):

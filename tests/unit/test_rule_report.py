@@ -1,5 +1,6 @@
 """The report: one page that needs nothing else, and AWS's JSON files."""
 
+import os
 from html.parser import HTMLParser
 
 import numpy as np
@@ -71,12 +72,31 @@ def test_the_page_says_what_the_rules_said_and_what_idling_costs(page):
     assert "The CPU was idle for 50 % of 11.7 min: 0.048" in text and "of 0.0972 USD" in text
 
 
+def test_idling_is_paid_for_on_each_instance_of_the_job(tmp_path):
+    record = system(*[{("cpu0", "CPUUtilization"): 25.0}] * 3, every=1800)
+    record.facts["instances"] = 4
+    text = write_report(record, [], tmp_path / "r.html", title="t", price_per_hour=0.5).read_text()
+    assert "2.2500 of 3.0000 USD, at 0.5000 USD an hour and instance; 4 instances, of which 1 was sampled" in text
+
+
 @pytest.mark.parametrize(
     "record", [Record(finished=True), losses(*train(1, 2), *valid(3)), durations(1.0), system({("cpu0", "CPUUtilization"): 5.0})]
 )
 def test_a_page_can_be_made_of_any_part_of_a_record(record, tmp_path):
     path = write_report(record, verdicts(record), tmp_path / "report.html", title="t")
     assert Page(path.read_text()).open == []
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = write_report(Record(finished=True), [], tmp_path / "report.html", title="old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(Record(finished=True), [], path, title="new")
+    assert "old" in path.read_text() and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_loss_that_is_nan_leaves_a_gap(tmp_path):

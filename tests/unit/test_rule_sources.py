@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from opml.core.records import EVAL, TRAIN, Phase, sample, summarise
+from opml.core.records import EVAL, TRAIN, Phase, Record, sample, summarise
 from opml.core.rules import evaluate
 from opml.core.sources import ProfilerSource, SmdebugSource, read_smdebug
 from opml.core.statistics import summaries
@@ -110,6 +110,20 @@ def test_nan_and_infinity_are_counted_on_the_device():
     assert (found.nan, found.inf, found.size) == (1, 1, 3)
 
 
+@pytest.mark.parametrize(("mean", "spread"), [(1000, 0.1), (10, 0.001), (-3, 0.5), (0, 1), (5, 0)])
+def test_the_deviation_is_right_also_where_the_mean_is_much_larger(mean, spread):
+    values = mean + spread * np.random.default_rng(0).standard_normal((64, 32))
+    (summary,) = summaries({"a": torch.tensor(values, dtype=torch.float32)}).values()
+    assert summary.std == pytest.approx(values.std(), rel=1e-3)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_what_is_not_finite_has_no_deviation(odd):
+    (summary,) = summaries({"a": torch.tensor([1.0, odd])}).values()
+    assert np.isnan(summary.std) and np.isnan(summarise(np.array([1.0, odd])).std)
+    assert summaries({"a": torch.tensor([3.0])})["a"].std == 0
+
+
 def test_the_files_of_sagemakers_profiler_are_read_on_as_they_grow(tmp_path):
     minute, trace = tmp_path / "system/incremental/2026112111", tmp_path / "framework/pevents/2026112111"
     minute.mkdir(parents=True)
@@ -135,3 +149,6 @@ def test_the_files_of_sagemakers_profiler_are_read_on_as_they_grow(tmp_path):
     whole.write_text(json.dumps(events))
     assert source.update().phases == [Phase(7, "EVAL", "step", 7.0, 0.25, "algo-2"), Phase(6, "TRAIN", "step", 5.0, 0.25, "algo-2")]
     assert len(source.update().phases) == 2
+    record = Record()
+    record.add("loss", "EVAL", 107, np.array(1.0), mode_step=7)
+    assert [phase.step for phase in ProfilerSource(tmp_path, record).update().phases] == [107, 6]

@@ -7,7 +7,7 @@ import pytest
 from recorded import losses, tensors, train
 
 from opml.core.records import Record, Summary
-from opml.core.rules import evaluate
+from opml.core.rules import BadParameter, evaluate
 
 ALL = {"tensor_regex": ".*"}
 NAN, INF = math.nan, math.inf
@@ -109,12 +109,34 @@ def test_what_was_not_saved_is_not_applicable_with_the_reason(rule, parameters, 
     assert verdict.status == "NotApplicable" and reason in verdict.details
 
 
+def test_scores_of_classes_are_no_predictions_unless_the_largest_is_looked_for():
+    record = labelled([0, 1, 1], scores=[[[9, 1], [1, 9], [1, 9]]])
+    with pytest.raises(BadParameter, match="predictions have 6 values for 3 labels: set argmax to True"):
+        evaluate("ClassImbalance", record, {"samples": "3"})
+    assert evaluate("ClassImbalance", record, {"samples": "3", "argmax": "True"}).status == "NoIssuesFound"
+
+
 def test_a_frozen_weight_is_not_blamed_for_standing_still():
     record = tensors("ResNet_conv1.weight", [1.0], [1.0])
     for step in (0, 1):
         record.add(W, "TRAIN", step, np.array([1.0 + step]))
         record.add(G, "TRAIN", step, np.array([1.0]))
     assert evaluate("WeightUpdateRatio", record).status == "NoIssuesFound"
+
+
+def trained_and_validated(*values, name="ResNet_fc.weight"):
+    """A record of a weight after one step of training, and at three of validation, for each value."""
+    record = Record(finished=True)
+    for step, (mode, value) in enumerate((mode, value) for value in values for mode in ("TRAIN", "EVAL", "EVAL", "EVAL")):
+        record.add(name, mode, step, np.array([value]))
+    return record
+
+
+@pytest.mark.parametrize("rule", ["UnchangedTensor", "WeightUpdateRatio"])
+def test_a_weight_that_stands_still_in_validation_only_is_healthy(rule):
+    given = ALL if rule == "UnchangedTensor" else {}
+    assert evaluate(rule, trained_and_validated(1.0, 1.1, 1.2, 1.3), given).status == "NoIssuesFound"
+    assert evaluate(rule, trained_and_validated(1.0, 1.0, 1.0), given).step == (8 if given else 4)
 
 
 def test_names_are_selected_by_the_union_of_collections_and_expressions():
