@@ -44,7 +44,7 @@ RECIPES = {
     "overtrained": Recipe("Overtraining", "training goes on long after there is nothing left to learn",
                           {"epochs": 16, "augment": False, "schedule": "onecycle"}, images=8),
     "uneven": Recipe("PoorWeightInitialization", "the initial weights differ in scale from layer to layer",
-                     {"init": "uneven"}),
+                     {"init": "uneven", "epochs": 5}),
     "stuck": Recipe("LossNotDecreasing", "the learning rate is far too small, 1e-9: the loss stays where it was",
                     {"learning_rate": 1e-9, "augment": False, "batch_size": 1000, "epochs": 4}),
 }  # fmt: skip
