@@ -37,6 +37,12 @@ class NoSuchEntity(ServiceException):
     code = "NoSuchEntity"
 
 
+class InvalidNextToken(ServiceException):
+    """CloudTrail's error."""
+
+    code = "InvalidNextTokenException"
+
+
 class InvalidInput(ServiceException):
     """IAM's error."""
 
@@ -168,9 +174,19 @@ class CloudTrail(CloudTrailResponse):
         start, end = self._get_param("StartTime"), self._get_param("EndTime")
         events = [call.event() for call in iam_record.newest_first() if _within(call.time, start, end)]
         events = [event for event in events if all(_has(event, key, value) for key, value in given.items())]
-        first, size = int(self._get_param("NextToken") or 0), int(self._get_param("MaxResults") or PAGE)
-        page = {"Events": [{**one, "EventTime": one["EventTime"].timestamp()} for one in events[first : first + size]]}
-        return json.dumps(page | ({"NextToken": str(first + size)} if first + size < len(events) else {}))
+        events, size = _after(events, self._get_param("NextToken")), int(self._get_param("MaxResults") or PAGE)
+        page = {"Events": [{**one, "EventTime": one["EventTime"].timestamp()} for one in events[:size]]}
+        return json.dumps(page | ({"NextToken": events[size - 1]["EventId"]} if size < len(events) else {}))
+
+
+def _after(events: list[dict], token: str | None) -> list[dict]:
+    """What follows the event that the token names: a position would move, because looking is an event, too."""
+    if not token:
+        return events
+    for position, event in enumerate(events, start=1):
+        if event["EventId"] == token:
+            return events[position:]
+    raise InvalidNextToken(f"The token {token} names no event of this lookup.")
 
 
 def _within(moment: datetime, start: float | None, end: float | None) -> bool:

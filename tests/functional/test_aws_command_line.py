@@ -33,15 +33,14 @@ def person(tmp_path_factory, tiny_sample):
         pytest.skip("no AWS command line: set OPML_AWSCLI to one, or put it on the path")
     someone = stranger.Stranger(tmp_path_factory.mktemp("cli"), tiny_sample)
     someone.environment.pop("PYTHONPATH")
-    someone.opml("local", "start")
     home = Path(someone.environment["HOME"])
     (home / "train.tar.gz").write_bytes(archive(TRAIN))
     (home / "model.tar.gz").write_bytes(archive("", **{"code/inference.py": INFERENCE}))
     (home / "f.py").write_text(HANDLER)
     (home / "trust.json").write_text(json.dumps({"Version": "2012-10-17", "Statement": [TRUST]}))
     (home / "target.json").write_text(json.dumps(TARGET))
-    yield someone
-    someone.close()
+    with someone:
+        yield someone
 
 
 @pytest.fixture

@@ -57,8 +57,14 @@ def test_cloudtrail_tells_who_did_what_and_what_was_refused(people):
 def test_cloudtrail_pages_through_the_newest_first(people):
     trail = people.local.client("cloudtrail")
     pages = trail.get_paginator("lookup_events").paginate(PaginationConfig={"PageSize": 5, "MaxItems": 12})
-    times = [event["EventTime"] for page in pages for event in page["Events"]]
+    events = [event for page in pages for event in page["Events"]]
+    times = [event["EventTime"] for event in events]
     assert len(times) == 12 and times == sorted(times, reverse=True)
+    assert len({event["EventId"] for event in events}) == 12  # though each look is an event that comes first in the next
+
+
+def test_a_token_of_no_lookup_is_refused(people):
+    assert refused(people.local.client("cloudtrail").lookup_events, NextToken="x")[0] == "InvalidNextTokenException"
 
 
 def test_what_is_not_there_is_said_in_awss_words(people):
