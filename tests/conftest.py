@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 os.environ.setdefault("SAGEMAKER_SUPPRESS_V2_WARNING", "1")
 os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Who starts the tests with nohup, or in a script's background, has these signals ignored, and every process of ours would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 FOR_TESTS = ("OPML_DOGS10", "OPML_KILLS")
 
