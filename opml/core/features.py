@@ -49,7 +49,8 @@ def extract(trunk: Trunk, photos: dict[str, Photos], views: int, report: Callabl
     groups[-1] = groups[-1] + groups[-1][-1:] * (size - len(groups[-1]))  # the last is filled up, and cut again below
     mine = groups[dist.rank() :: dist.world()]
     count = _Counter(len(mine) * size, report)
-    with one_thread(), ThreadPoolExecutor(workers or lanes(trunk.device), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    threads = workers or lanes(trunk.device)  # asked before each operation is given one thread
+    with one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         done = [pool.submit(_compute, trunk, photos, group, count) for group in mine]
         try:
             parts = [future.result() for future in done]

@@ -144,6 +144,18 @@ def test_workers_compute_the_features_and_load_nothing_afterwards(how, loaders, 
     assert (evaluate("Dataloader", record).status == "NotApplicable") == (how == "once")
 
 
+def test_features_are_computed_on_as_many_threads_as_torch_would_use(settings, weights_file, tmp_path, monkeypatch):
+    pools, pool, before = [], features.ThreadPoolExecutor, torch.get_num_threads()
+    monkeypatch.setattr(features, "ThreadPoolExecutor", lambda threads, **words: pools.append(threads) or pool(threads, **words))
+    torch.set_num_threads(3)
+    try:
+        folders = {"model_dir": str(tmp_path / "m"), "output_dir": str(tmp_path / "o")}
+        train.fit(settings.replace(weights=weights_file, epochs=1, features="once", **folders))
+    finally:
+        torch.set_num_threads(before)
+    assert pools == [3]
+
+
 def test_patience_ends_a_job_that_gets_no_better(settings, weights_file, tmp_path, capsys):
     short = settings.replace(weights=weights_file, epochs=30, patience=2, learning_rate=0.5, schedule="constant")
     train.fit(short.replace(model_dir=str(tmp_path / "m"), output_dir=str(tmp_path / "o")))
