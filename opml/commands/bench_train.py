@@ -94,15 +94,32 @@ def _settings(args: argparse.Namespace, epochs: int, **more: object) -> list[str
 def _together(args: argparse.Namespace, place: Path) -> None:
     """One process of one thread against several: features, then fine-tuning of the whole network, images per second."""
     for stage, settings, speed in (
-        ("features", {"freeze": "backbone", "precision": "float32"}, r"features of .*, ([\d.]+) images/s"),
-        ("fine-tuning", {"freeze": "none", "augment": False}, r"epoch 1/1: .* ([\d.]+) images/s"),
+        ("features", {"freeze": "backbone", "precision": "float32"}, _of_features),
+        ("fine-tuning", {"freeze": "none", "augment": False}, _of_the_epoch),
     ):
         words = [str(REPOSITORY / "hpo.py"), *_settings(args, 1, **settings)]
         rates = []
         for count in (1, args.processes):
             done = _weigh(words, place, *[_environment(args, place, threads=1) | host for host in hosts(count)])
-            rates.append(float(re.search(speed, done.log).group(1)))
-            _print(stage=stage, processes=count, images_per_second=rates[-1], times=round(rates[-1] / rates[0], 2), peak_mb=done.peak_mb)
+            rates.append(speed(done, place))
+            _print(
+                stage=stage,
+                processes=count,
+                images_per_second=round(rates[-1], 2),
+                times=round(rates[-1] / rates[0], 2),
+                peak_mb=done.peak_mb,
+            )
+
+
+def _of_features(done: Weighed, place: Path) -> float:
+    """Images per second of the first pass, as the log has them."""
+    count, seconds = re.search(r"features of (\d+) pictures in ([\d.]+) s", done.log).groups()
+    return int(count) / float(seconds)
+
+
+def _of_the_epoch(done: Weighed, place: Path) -> float:
+    """Images per second of the only epoch, as the job's output has them: the log rounds."""
+    return json.loads((place / "output" / "metrics.json").read_text())["history"][0]["images_per_second"]
 
 
 def hosts(count: int) -> list[dict[str, str]]:
