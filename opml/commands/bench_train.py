@@ -102,13 +102,8 @@ def _together(args: argparse.Namespace, place: Path) -> None:
         for count in (1, args.processes):
             done = _weigh(words, place, *[_environment(args, place, threads=1) | host for host in hosts(count)])
             rates.append(speed(done, place))
-            _print(
-                stage=stage,
-                processes=count,
-                images_per_second=round(rates[-1], 2),
-                times=round(rates[-1] / rates[0], 2),
-                peak_mb=done.peak_mb,
-            )
+            row = {"images_per_second": round(rates[-1], 2), "times": round(rates[-1] / rates[0], 2), "peak_mb": done.peak_mb}
+            _print(stage=stage, processes=count, **row)
 
 
 def _of_features(done: Weighed, place: Path) -> float:

@@ -59,7 +59,7 @@ class TrainConfig:
     precision: str = _setting("auto", "auto (measured), float32 or bfloat16", choices=("auto", "float32", "bfloat16"))
     # Who watches.
     record: bool = _setting(True, "losses, gradients and times are recorded, and judged by rules (True or False)")
-    record_interval: int = _setting(10, "steps between two looks at gradients and activations")
+    record_interval: int = _setting(20, "steps between two looks at gradients and activations")
     on_finding: str = _setting("warn", "what follows when a rule finds an issue: warn, or stop training", choices=("warn", "stop"))
     # The machine and the job.
     workers: int = _setting(0, "threads that decode, and compute what is computed once; 0: one for each core")

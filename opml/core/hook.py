@@ -51,7 +51,7 @@ def observer(say: Callable[[str], Any]) -> Observer | None:
         return None
 
 
-def write_configuration(folder: str | Path, losses: int = 10, valid: int = 1, gradients: int = 20, inputs: int | None = None) -> Path:
+def write_configuration(folder: str | Path, losses: int = 10, valid: int = 1, gradients: int = 40, inputs: int | None = None) -> Path:
     """Write a ``debughookconfig.json`` into ``folder``, by which tensors go into ``folder/tensors``.
 
     Parameters

@@ -19,7 +19,7 @@ from opml.core.observer import Observer, steps
 from opml.core.recorder import Recorder
 
 Seconds = tuple[float, float]
-EPOCH = 20  # steps between two passes of validation, for the rules
+EPOCH = 40  # steps between two passes of validation, for the rules
 
 
 def main(arguments: Sequence[str]) -> int:
