@@ -1,10 +1,14 @@
-"""``python -m opml bench``: what training, and watching it, costs on this machine, as JSON lines."""
+"""``python -m opml bench``: what training, watching it, and the local AWS cost on this machine, as JSON lines."""
 
 import argparse
 
-from opml.commands import bench_recorder, bench_train
+from opml.commands import bench_local, bench_recorder, bench_train
 
-BENCHES = {"train": (bench_train, "training against another script"), "recorder": (bench_recorder, "training watched and unwatched")}
+BENCHES = {
+    "train": (bench_train, "training against another script"),
+    "recorder": (bench_recorder, "training watched and unwatched"),
+    "local": (bench_local, "the local AWS under load"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
