@@ -36,7 +36,7 @@ PRECISION = "auto"  # measured; float32 or bfloat16
 
 # Who watches.
 RECORD = True  # losses, gradients and times are recorded, and judged by rules
-RECORD_INTERVAL = 10  # steps between two looks at gradients
+RECORD_INTERVAL = 20  # steps between two looks at gradients
 ON_FINDING = "warn"  # or stop
 
 # The machine and the job.
