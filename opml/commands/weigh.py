@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import psutil
 
-EVERY = 1.0  # seconds between two looks: each walks through the page tables, and slows down what is weighed (5 times a second: by a tenth)
+SOON, EVERY = 0.1, 1.0  # seconds between two looks, of a short process and of a long one: each walks through the page tables, and
+# five a second slowed down what is weighed by a tenth
 
 
 class Weighed(NamedTuple):
@@ -31,7 +32,7 @@ def run_weighed(command: Sequence[str], place: Path, environments: Sequence[dict
     ]
     try:
         for process in running:
-            while not _ends_within(process, EVERY if peak else EVERY / 10):  # short ones are weighed, too
+            while not _ends_within(process, min(EVERY, max(SOON, (time.perf_counter() - started) / 5))):
                 peak = max(peak, sum(_memory(process.pid) for process in running))
         seconds = time.perf_counter() - started
     finally:

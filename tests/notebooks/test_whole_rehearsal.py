@@ -23,6 +23,7 @@ def record(tmp_path_factory):
     before, local = dict(os.environ), lifecycle.start(register=False)
     client.apply(local)
     os.environ["PYTHONPATH"] = str(rehearsal.REPOSITORY)
+    os.environ["TMPDIR"] = local.scratch  # kernels are ended without a chance to clean up
     try:
         connect("local", "whole")
         summary = rehearsal.Summary("whole", "local", "now")
