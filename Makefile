@@ -4,7 +4,7 @@ PY := .venv/bin/python
 
 setup:      ; @.ci/setup
 rehearse:   setup ; @$(PY) -m opml rehearse
-test:       setup ; @$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test:       setup ; @$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 lab:        setup ; @$(PY) -m opml local run -- $(PY) -m jupyterlab --notebook-dir=notebooks
 notebooks:  setup ; @$(PY) -m opml rehearse --commit
 check:      setup ; @.venv/bin/ruff check . && .venv/bin/lint-imports
