@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -51,3 +52,15 @@ def test_every_package_and_every_data_file_is_installed():
     assert setuptools["packages"] == [".".join(folder.relative_to(ROOT).parts) for folder in folders]
     listed = [ROOT.joinpath(*package.split(".")) / name for package, names in setuptools["package-data"].items() for name in names]
     assert sorted(data) == sorted(listed)
+
+
+def test_the_module_for_machines_without_a_compiler_samples_as_the_real_one():
+    code = (
+        "import pyinstrument_cext, pyinstrument, time; from pyinstrument import Profiler\n"
+        "def slow():\n    until = time.perf_counter() + 0.2\n    while time.perf_counter() < until: sorted(range(50))\n"
+        "p = Profiler(); p.start(); slow(); p.stop(); print(pyinstrument_cext.__file__); print(p.output_text())"
+    )
+    ours = ROOT / ".ci" / "pyinstrument_cext"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ours)}, capture_output=True, text=True)
+    where, *said = done.stdout.splitlines()
+    assert where.startswith(str(ours)) and any("slow" in line for line in said), done.stderr
