@@ -1,8 +1,11 @@
 """One training job on many processes: join and part, who am I, how many are we, and sums over all."""
 
+import atexit
+import gc
 import hashlib
 import os
 import re
+import sys
 import warnings
 
 import torch
@@ -21,6 +24,7 @@ class Lost(RuntimeError):
 
 
 _lifelines: list[Lifeline] = []  # of this process: one while it is joined with others, else none
+_groups: list[distributed.ProcessGroup] = []  # that this process was ever in
 
 
 def join(wanted: bool = True) -> None:
@@ -49,6 +53,8 @@ def join(wanted: bool = True) -> None:
             f"process {place.rank} of {place.world} could not join the others at {place.meeting}: {error}; "
             "did all instances start, and may they talk to each other?"
         ) from error
+    _groups.append(distributed.group.WORLD)
+    atexit.register(_end_threads)
     _lifelines.append(Lifeline(distributed.distributed_c10d._get_default_store(), place.rank, place.world))
 
 
@@ -80,6 +86,18 @@ def leave() -> None:
         _lifelines.pop().stop()
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _end_threads() -> None:
+    """End the threads that spoke with the others; they live as long as anything refers to the group, as DDP and tracebacks do.
+
+    One that asks for Python while Python ends makes C++ abort the process: exit code -6 of a job that was done. The list's reference
+    has to be the last one: where that is dropped the thread may still have Python, where DDP drops it not.
+    """
+    for name in ("last_value", "last_traceback"):
+        sys.__dict__.pop(name, None)
+    gc.collect()
+    _groups.clear()
 
 
 def check_joined(required: bool = False) -> str:

@@ -50,6 +50,12 @@ def stopped(self, batch):
 loop.Learner.learn = stopped
 """
 
+THREADS_AT_EXIT = """
+import atexit, pathlib
+tasks = lambda: sorted(name.read_text().strip() for name in pathlib.Path("/proc/self/task").glob("*/comm"))
+atexit.register(lambda: print("threads at exit:", *tasks()))
+"""
+
 
 def begin(place, settings, count, befores=("", "", "")):
     """The processes of one job, which share a checkpoint folder as instances share a prefix in S3."""
@@ -130,12 +136,14 @@ def test_a_job_that_is_killed_again_and_again_ends_where_an_undisturbed_one_does
 
 def test_all_processes_stop_after_the_same_step_though_only_one_was_asked(photos, uninterrupted, tmp_path):
     settings = KINDS["pictures"] | {"data": photos, "checkpoint_dir": tmp_path / "kept", "checkpoint_every": 0}
-    codes, log = end(begin(tmp_path, settings, 2, ["", SIGTERM_IN_STEP_3]))
+    codes, log = end(begin(tmp_path, settings, 2, [THREADS_AT_EXIT, SIGTERM_IN_STEP_3]))
     assert codes == [143, 143] and "stopped by SIGTERM after epoch 0, step " in log, log
+    assert "threads at exit" in log and "gloo_" not in log, log  # one that lives on may abort the process
     codes, log = end(begin(tmp_path, settings, 1))
     assert codes == [2] and log.count("\n") == 5 and "in which 2 processes share each step, and here they are 1: start 2, or name" in log, (
         log
     )
-    codes, log = end(begin(tmp_path, settings, 2))
+    codes, log = end(begin(tmp_path, settings, 2, [THREADS_AT_EXIT, ""]))
+    assert "threads at exit" in log and "gloo_" not in log, log
     assert codes == [0, 0] and "resuming after epoch 0, step " in log, log
     assert result(tmp_path) == uninterrupted("pictures", 2)
