@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from opml.core import judge
 from opml.core.config import TrainConfig
+from opml.core.hook_collections import collections
 from opml.core.sick import RECIPES
 from opml.verdicts import job_record, losses, open_trial, rule_summary, verdicts
 
@@ -39,7 +40,6 @@ __all__ = [
 ]
 
 RULES = ("vanishing_gradient", "overfit", "overtraining", "poor_weight_initialization", "loss_not_decreasing")
-GRADIENTS_EVERY = 40  # steps; every 20 made small training steps 11 % slower (``python -m opml bench recorder``)
 PROFILER_RULES = ("LowGPUUtilization", "ProfilerReport")
 SMDEBUG_REQUIREMENTS = ("smdebug==1.0.34", "protobuf==3.20.3", "numpy>=1.26,<2.3", "pandas", "psutil", "requests", "six", "setuptools<81")
 OF_THE_RULES = {"save_interval": "500"}  # what a rule of the SDK adds to each of its collections
@@ -113,8 +113,7 @@ def hook_config(
 ) -> DebuggerHookConfig:
     """What the job saves for the rules, and where.
 
-    Losses are saved every few steps, gradients every 40 steps, and the inputs of ReLU layers at the first step only: for ResNet-50 at
-    224 px the latter are 38 MB an image.
+    Losses are saved every few steps, gradients and the inputs of ReLU layers far less often (:mod:`opml.core.hook_collections`).
 
     Parameters
     ----------
@@ -126,12 +125,8 @@ def hook_config(
     from sagemaker.debugger import DebuggerHookConfig
 
     # No hook_parameters: smdebug would add their intervals to every collection, and save all inputs to ReLU at each step.
-    collections = {
-        "losses": {"train.save_interval": str(train_interval), "eval.save_interval": str(eval_interval)},
-        "gradients": {"save_interval": str(GRADIENTS_EVERY)},
-        "relu_input": {"include_regex": ".*relu_input", "save_steps": "0"},
-    }
-    return DebuggerHookConfig(s3_output_path=aws.uri("debug"), collection_configs=merge_collections(collections, also or {}))
+    saved = collections(train_interval, eval_interval)
+    return DebuggerHookConfig(s3_output_path=aws.uri("debug"), collection_configs=merge_collections(saved, also or {}))
 
 
 def merge_collections(*groups: Mapping[str, Mapping[str, str]] | Iterable[CollectionConfig]) -> list[CollectionConfig]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from opml.core.config import TrainConfig
+from opml.core.hook_collections import collections
 from opml.core.observer import Observer
 from opml.core.records import EVAL, PREDICT, TRAIN
 
@@ -51,22 +52,16 @@ def observer(say: Callable[[str], Any]) -> Observer | None:
         return None
 
 
-def write_configuration(folder: str | Path, losses: int = 10, valid: int = 1, gradients: int = 40, inputs: int | None = None) -> Path:
+def write_configuration(folder: str | Path, **intervals: int) -> Path:
     """Write a ``debughookconfig.json`` into ``folder``, by which tensors go into ``folder/tensors``.
 
     Parameters
     ----------
-    losses, valid, gradients : steps between two saves of the loss in training and in validation, and of the gradients.
-    inputs : steps between two saves of all ReLU inputs; None: the first step only, since for a ResNet-50 at 224 px they are 38 MB an image.
+    intervals : those of :func:`opml.core.hook_collections.collections`.
     """
-    saves = {
-        "losses": {"train.save_interval": str(losses), "eval.save_interval": str(valid)},
-        "gradients": {"save_interval": str(gradients)},
-        "relu_input": {"include_regex": ".*relu_input", **({"save_interval": str(inputs)} if inputs else {"save_steps": "0"})},
-    }
-    collections = [{"CollectionName": name, "CollectionParameters": each} for name, each in saves.items()]
+    listed = [{"CollectionName": name, "CollectionParameters": each} for name, each in collections(**intervals).items()]
     path = Path(folder) / "debughookconfig.json"
-    path.write_text(json.dumps({"LocalPath": str(Path(folder) / "tensors"), "CollectionConfigurations": collections}, indent=2))
+    path.write_text(json.dumps({"LocalPath": str(Path(folder) / "tensors"), "CollectionConfigurations": listed}, indent=2))
     return path
 
 
