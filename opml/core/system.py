@@ -140,14 +140,19 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 class Watch(threading.Thread):
-    """Hands a reading to ``take(time, samples)`` every ``seconds``, until it is told to end."""
+    """Hands a reading to ``take(time, samples)`` every ``seconds``, until it is told to end.
 
-    def __init__(self, seconds: float, take: Callable[[float, list[Sample]], None]):
+    Parameters
+    ----------
+    sampler : what reads; one that asks PyTorch of this process's GPU, if none is given.
+    """
+
+    def __init__(self, seconds: float, take: Callable[[float, list[Sample]], None], sampler: Sampler | None = None):
         super().__init__(daemon=True, name="system-samples")
-        self.seconds, self.take, self._over = seconds, take, threading.Event()
+        self.seconds, self.take, self.sampler, self._over = seconds, take, sampler, threading.Event()
 
     def run(self) -> None:
-        sampler = Sampler(gpus=gpus)
+        sampler = self.sampler or Sampler(gpus=gpus)
         while not self._over.wait(self.seconds):
             self.take(time.time(), sampler.read())
 

@@ -9,7 +9,6 @@ import functools
 import json
 import shutil
 import subprocess
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,23 +69,17 @@ class Sampler:
     """Samples this machine for the instances of one job until it is closed."""
 
     def __init__(self, folder: Path, hosts: tuple[str, ...], milliseconds: int):
-        self._folder, self._hosts, self._seconds = folder, hosts, milliseconds / 1000
-        self._machine, self._closing = system.Sampler(gpus=read_gpus), threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="system metrics")
-        self._thread.start()
+        self._folder, self._hosts = folder, hosts
+        self._machine = system.Sampler(gpus=read_gpus)
+        self._watch = system.Watch(milliseconds / 1000, self._write, self._machine)
+        self._watch.start()
 
     def close(self) -> None:
         """Take the last sample, into a file of the next minute: readers take the last file's stamp as the end of what there is."""
-        self._closing.set()
-        self._thread.join()
-        self._sample(MINUTE)
+        self._watch.end()
+        self._write(time.time(), self._machine.read(), later=MINUTE)
 
-    def _run(self) -> None:
-        while not self._closing.wait(self._seconds):
-            self._sample()
-
-    def _sample(self, later: float = 0.0) -> None:
-        samples, moment = self._machine.read(), time.time()
+    def _write(self, moment: float, samples: list[Sample], later: float = 0.0) -> None:
         for host in self._hosts:
             lines = "".join(json.dumps(event) + "\n" for event in events(samples, moment, host))
             path = file_of(self._folder, moment + later, host)
