@@ -168,7 +168,7 @@ def job_environment(instance: Instance, *, region: str, arn: str, endpoint_url: 
         "SAGEMAKER_BASE_DIR": str(instance.base),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": NETWORK,  # algo-1 and 7777 in a container
         "OMP_NUM_THREADS": str(max(1, instance.num_cpus // len(instance.hosts))),
-        "GOMP_SPINCOUNT": "1000",  # threads that wait give the core away soon: several "instances" share this machine
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait give the core away: several "instances" share this machine
     }  # fmt: skip
 
 
