@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import psutil
 from botocore.config import Config
@@ -27,7 +28,9 @@ def model_fn(folder): return None
 def input_fn(body, content_type): return body
 def predict_fn(data, model): return [len(data)]
 """
-INSTANCE = "ml.m5.large"
+INSTANCE, VARIANT = "ml.m5.large", "all"
+ALONE = 500  # calls one after the other
+MINUTE = timedelta(minutes=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     with world_of_its_own("local"):
         _print(stage="start", seconds=round(time.perf_counter() - begun, 2), memory_mb=_memory())
         aws, config = connect("local", "bench"), Config(max_pool_connections=args.threads, retries={"total_max_attempts": 1})
-        invoke = _invocation(_endpoint(aws), aws.client("sagemaker-runtime", config=config))
-        alone = [_seconds(invoke) for _ in range(300)][50:]  # the first ones open connections
-        _print(stage="invoke alone", median_ms=round(1000 * statistics.median(alone), 2), calls=len(alone))
+        endpoint = _endpoint(aws)
+        invoke = _invocation(endpoint, aws.client("sagemaker-runtime", config=config))
+        _print(stage="invoke alone", calls=ALONE, **_overhead(aws, endpoint, invoke))
         failed = _burst("invoke together", [invoke] * args.invocations, args.threads)
         failed += _burst("mixed calls", _mixed(aws, config, invoke, args.calls), args.threads)
     return 1 if failed else 0
@@ -54,6 +57,28 @@ def run(args: argparse.Namespace) -> int:
 def _memory() -> int:
     """MB that the local AWS's processes hold (PSS); they are this process's children."""
     return round(sum(child.memory_full_info().pss for child in psutil.Process().children(recursive=True)) / 1e6)
+
+
+def _overhead(aws: Aws, endpoint: str, invoke: Callable[[], object]) -> dict[str, float]:
+    """What a call takes beside the model's time: all of it as its caller sees it, and the part that CloudWatch's OverheadLatency says.
+
+    The first includes the caller's own work, boto3's request and signature. Medians, in milliseconds.
+    """
+    whole = 1000 * statistics.median(_seconds(invoke) for _ in range(ALONE))
+    model, overhead = (_median_metric(aws, endpoint, name) for name in ("ModelLatency", "OverheadLatency"))
+    figures = {"call_ms": whole, "model_ms": model, "beside_model_ms": whole - model, "overhead_latency_ms": overhead}
+    return {name: round(value, 2) for name, value in figures.items()}
+
+
+def _median_metric(aws: Aws, endpoint: str, name: str) -> float:
+    """One of the endpoint's metrics in microseconds, as CloudWatch has it of the last hour, in milliseconds."""
+    now = datetime.now(UTC)
+    dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": VARIANT}]
+    found = aws.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/SageMaker", MetricName=name, Dimensions=dimensions, StartTime=now - timedelta(hours=1), EndTime=now + MINUTE,
+        Period=7200, ExtendedStatistics=["p50"],
+    )  # fmt: skip
+    return found["Datapoints"][0]["ExtendedStatistics"]["p50"] / 1000
 
 
 def _endpoint(aws: Aws) -> str:
@@ -67,7 +92,7 @@ def _endpoint(aws: Aws) -> str:
     sagemaker, name = aws.client("sagemaker"), aws.name("endpoint")
     container = {"Image": estimators.image_uri(aws, "inference"), "ModelDataUrl": aws.uri("model.tar.gz")}
     sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=aws.role_arn, Tags=aws.tags)
-    variant = {"VariantName": "all", "ModelName": name, "InstanceType": INSTANCE, "InitialInstanceCount": 1}
+    variant = {"VariantName": VARIANT, "ModelName": name, "InstanceType": INSTANCE, "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], Tags=aws.tags)
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=aws.tags)
     try:
