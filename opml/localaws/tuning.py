@@ -237,11 +237,16 @@ class Tuner:
             self.fake.OverallBestTrainingJob = overall.summary() if overall else None
 
     def _why_none(self) -> str:
-        """AWS says only the first half and leaves its reader to look for the job that says why."""
+        """AWS's text, and the reason of the first trial that failed, for which AWS lets its reader look."""
         found = [getattr(trial.job.fake, "failure_reason", None) for trial in self.trials]  # moto sets it on failure only
         reasons = [reason for reason in found if reason]
-        said = f" The first failed with: {reasons[0]}" if reasons else ""
-        return f"All training jobs failed, or none of them printed the objective metric.{said}"
+        text = "All training jobs failed. Please take a look at the training jobs failures to get more details."
+        if len(reasons) < len(self.trials):
+            text = (
+                f"No objective metrics found after running {len(self.trials)} training jobs. Please ensure that the custom algorithm is "
+                "emitting the objective metric as defined by the regular expression provided."
+            )
+        return f"{text} The first failed with: {reasons[0]}" if reasons else text
 
     def _finish(self, status: str, reason: str | None) -> None:
         fake, now = self.fake, state.now()

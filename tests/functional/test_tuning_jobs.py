@@ -110,6 +110,14 @@ def test_trials_that_all_fail_fail_the_tuning_job(jobs):
     assert found["TrainingJobStatusCounters"]["NonRetryableError"] == 2 and "BestTrainingJob" not in found
 
 
+def test_trials_that_never_print_the_objective_are_told_from_those_that_fail(jobs):
+    create(jobs, "mute", script="print('Loss: 1')", count=2)
+    found = wait(jobs, "mute")
+    assert found["HyperParameterTuningJobStatus"] == "Failed" and found["TrainingJobStatusCounters"]["Completed"] == 2
+    assert found["FailureReason"].startswith("No objective metrics found after running 2 training jobs.")
+    assert found["ObjectiveStatusCounters"] == {"Succeeded": 0, "Pending": 0, "Failed": 2}
+
+
 def test_stopping_stops_the_trials_and_starts_no_more(jobs):
     create(jobs, "long", script="import time\ntime.sleep(600)", count=9)
     jobs.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="long")
