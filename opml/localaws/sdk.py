@@ -4,6 +4,7 @@ Standard library only, and nothing of opml: ``client_path/sitecustomize.py`` loa
 environment. The modules to change are handed in.
 """
 
+import logging
 import time
 import types
 from types import ModuleType
@@ -16,7 +17,7 @@ TUNED = "_tuned_for_local_aws"
 
 
 def tune(session: ModuleType, utils: ModuleType, endpoint_url: str) -> None:
-    """Four changes of ``sagemaker.session`` and ``sagemaker.utils`` in this process; the last address counts.
+    """Four changes of ``sagemaker.session`` and ``sagemaker.utils`` in this process, and lines of a log left out; the last address counts.
 
     The SDK sleeps 5 to 30 seconds before it looks at a job for the first time, and calls a hard-coded regional address for STS, whatever
     ``AWS_ENDPOINT_URL`` says. It names tuning jobs by the minute, which is long here: running a cell again would be refused, as the name
@@ -29,6 +30,12 @@ def tune(session: ModuleType, utils: ModuleType, endpoint_url: str) -> None:
     utils.sagemaker_short_timestamp = fine_timestamp
     session.time = scaled_clock(SPEED)
     session.Session.get_caller_identity_arn = _on_a_notebook_instance(session.Session.get_caller_identity_arn)
+    logging.getLogger("botocore.configprovider").addFilter(is_worth_a_line)
+
+
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a notebook would show a line of botocore on AWS too: there, no client tells where it found the address to call."""
+    return not str(record.msg).startswith("Found endpoint for ")
 
 
 def _on_a_notebook_instance(asked):

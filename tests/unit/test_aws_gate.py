@@ -1,7 +1,10 @@
 """What opml.aws decides before any request."""
 
+import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -84,3 +87,12 @@ def test_a_scaled_clock_runs_faster_and_is_otherwise_time():
     before = clock.time()
     clock.sleep(5)  # 5 ms
     assert clock.time() - before >= 5 and clock.gmtime is time.gmtime
+
+
+def test_no_line_tells_of_the_local_address_for_each_client(caplog, monkeypatch):
+    sdk.tune(SimpleNamespace(Session=SimpleNamespace(get_caller_identity_arn=None)), SimpleNamespace(), "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with caplog.at_level("INFO", "botocore"):
+        boto3.client("s3", "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+        logging.getLogger("botocore.configprovider").info("something else")
+    assert [record.getMessage() for record in caplog.records if record.name == "botocore.configprovider"] == ["something else"]
