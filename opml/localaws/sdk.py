@@ -14,6 +14,10 @@ NOTEBOOK_ROLE = "AmazonSageMaker-ExecutionRole-Notebook"  # the part after this 
 LOOPBACK = ("http://127.0.0.1:", "http://localhost:")
 OWNER = (":root", ":user/moto")  # how STS calls the account's owner: on AWS, and in moto
 TUNED = "_tuned_for_local_aws"
+UNTRUE = {  # logger -> how a line begins that AWS's notebooks do not show (where an address was found), or that is not so: none is sent
+    "botocore.configprovider": "Found endpoint for ",
+    "sagemaker.telemetry.telemetry_logging": "SageMaker Python SDK will collect telemetry",
+}
 
 
 def tune(session: ModuleType, utils: ModuleType, endpoint_url: str) -> None:
@@ -30,12 +34,13 @@ def tune(session: ModuleType, utils: ModuleType, endpoint_url: str) -> None:
     utils.sagemaker_short_timestamp = fine_timestamp
     session.time = scaled_clock(SPEED)
     session.Session.get_caller_identity_arn = _on_a_notebook_instance(session.Session.get_caller_identity_arn)
-    logging.getLogger("botocore.configprovider").addFilter(is_worth_a_line)
+    for name in UNTRUE:
+        logging.getLogger(name).addFilter(is_worth_a_line)
 
 
 def is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Whether a notebook would show a line of botocore on AWS too: there, no client tells where it found the address to call."""
-    return not str(record.msg).startswith("Found endpoint for ")
+    """Whether a notebook is to show a line of a log that is filtered here."""
+    return not str(record.msg).startswith(UNTRUE[record.name])
 
 
 def _on_a_notebook_instance(asked):

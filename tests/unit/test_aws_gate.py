@@ -89,10 +89,23 @@ def test_a_scaled_clock_runs_faster_and_is_otherwise_time():
     assert clock.time() - before >= 5 and clock.gmtime is time.gmtime
 
 
-def test_no_line_tells_of_the_local_address_for_each_client(caplog, monkeypatch):
+def tune_nothing():
     sdk.tune(SimpleNamespace(Session=SimpleNamespace(get_caller_identity_arn=None)), SimpleNamespace(), "http://127.0.0.1:1")
+
+
+def test_no_line_tells_of_the_local_address_for_each_client(caplog, monkeypatch):
+    tune_nothing()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with caplog.at_level("INFO", "botocore"):
         boto3.client("s3", "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
         logging.getLogger("botocore.configprovider").info("something else")
     assert [record.getMessage() for record in caplog.records if record.name == "botocore.configprovider"] == ["something else"]
+
+
+def test_the_sdk_does_not_say_that_it_collects_telemetry_which_it_does_not_send_from_here(caplog):
+    tune_nothing()
+    logger = logging.getLogger("sagemaker.telemetry.telemetry_logging")
+    with caplog.at_level("INFO", logger.name):
+        logger.info("SageMaker Python SDK will collect telemetry to help us")
+        logger.info("something else")
+    assert caplog.messages == ["something else"]
