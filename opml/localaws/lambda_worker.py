@@ -17,8 +17,27 @@ TASK_ROOT = "/var/task"  # what AWS's stack traces show; here the code is in a w
 request_id = ""
 
 
-class Context:
+def shown(thing: object, names: tuple[str, ...]) -> str:
+    """The text of an object of AWS's runtime: people's functions print their context, and return it in answers."""
+    return f"{type(thing).__name__}([{','.join(f'{name}={getattr(thing, name)}' for name in names)}])"
+
+
+class CognitoIdentity:
+    """The identity of a caller who came by Cognito: nobody, here."""
+
+    cognito_identity_id = cognito_identity_pool_id = None
+
+    def __repr__(self) -> str:
+        return shown(self, ("cognito_identity_id", "cognito_identity_pool_id"))
+
+
+class LambdaContext:
     """The second argument of a handler."""
+
+    SHOWN = (
+        "aws_request_id", "log_group_name", "log_stream_name", "function_name", "memory_limit_in_mb", "function_version",
+        "invoked_function_arn", "client_context", "identity",
+    )  # fmt: skip
 
     def __init__(self, request: dict):
         self.aws_request_id = request["request_id"]
@@ -28,8 +47,11 @@ class Context:
         self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
         self.log_group_name = os.environ["AWS_LAMBDA_LOG_GROUP_NAME"]
         self.log_stream_name = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
-        self.client_context = self.identity = None
+        self.client_context, self.identity = None, CognitoIdentity()
         self._deadline = request["deadline"]
+
+    def __repr__(self) -> str:
+        return shown(self, self.SHOWN)
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the function's timeout."""
@@ -83,7 +105,7 @@ def load(setting: str):
 def reply_to(handler, request: dict) -> dict:
     """``{"result": text}`` with the handler's answer as JSON, or ``{"error": {...}}``."""
     try:
-        result = handler(request["event"], Context(request))
+        result = handler(request["event"], LambdaContext(request))
     except Exception as error:
         return {"error": described(error, requestId=request["request_id"])}
     try:

@@ -37,7 +37,7 @@ def handler(event, context):
     return {
         "pid": os.getpid(), "version": VERSION, "key": os.environ["AWS_ACCESS_KEY_ID"], "own": os.environ.get("OWN"),
         "left": context.get_remaining_time_in_millis(), "name": context.function_name, "arn": context.invoked_function_arn,
-        "request": context.aws_request_id, "path": [entry for entry in sys.path if "localaws" in entry],
+        "context": str(context), "request": context.aws_request_id, "path": [entry for entry in sys.path if "localaws" in entry],
     }
 """
 
@@ -102,6 +102,16 @@ def test_a_function_runs_with_its_role_its_environment_and_a_context(functions):
     assert answer["arn"].endswith(":function:plain")
     assert 8000 < answer["left"] <= 10_000
     assert answer["path"] == [], "modules of the local AWS could shadow the function's own"
+
+
+def test_a_printed_context_reads_as_on_aws(functions):
+    answer = functions.call("plain")
+    begun = f"LambdaContext([aws_request_id={answer['request']},log_group_name=/aws/lambda/plain,log_stream_name="
+    ended = (
+        f",function_name=plain,memory_limit_in_mb=256,function_version=$LATEST,invoked_function_arn={answer['arn']},client_context=None,"
+        "identity=CognitoIdentity([cognito_identity_id=None,cognito_identity_pool_id=None])])"
+    )
+    assert answer["context"].startswith(begun) and answer["context"].endswith(ended), answer["context"]
 
 
 def test_an_environment_is_kept_warm(functions):
