@@ -264,7 +264,7 @@ def _show_as_started(fake: FakeTrainingJob, request: dict) -> None:
     fake.training_job_status, fake.secondary_status = "InProgress", "Starting"
     fake.secondary_status_transitions, fake.final_metric_data_list = [], []
     fake.model_artifacts = fake.training_start_time = fake.training_end_time = None
-    fake.hyper_parameters = fake.hyper_parameters or {}
+    fake.hyper_parameters = dict(sorted((fake.hyper_parameters or {}).items()))  # by name, as AWS answers
     fake.output_data_config = {"KmsKeyId": "", "CompressionType": "GZIP", **request["OutputDataConfig"]}  # attach() needs KmsKeyId
     fake.algorithm_specification = dict(request["AlgorithmSpecification"])
     fake.environment, fake.retry_strategy = request.get("Environment"), request.get("RetryStrategy")

@@ -67,11 +67,13 @@ class Trial:
         return self.job.fake.training_job_status in ("Completed", "Stopped") and self.value is not None and not math.isnan(self.value)
 
     def summary(self) -> dict:
-        """The element of ListTrainingJobsForHyperParameterTuningJob."""
+        """The element of ListTrainingJobsForHyperParameterTuningJob; times in whole seconds, as AWS has them there."""
         fake = self.job.fake
+        begun, ended = fake.training_start_time, fake.training_end_time
+        times = {"CreationTime": fake.creation_time, "TrainingStartTime": begun, "TrainingEndTime": ended}
         entry = {
             "TrainingJobDefinitionName": self.definition_name, "TrainingJobName": fake.training_job_name, "TrainingJobArn": fake.arn,
-            "CreationTime": fake.creation_time, "TrainingStartTime": fake.training_start_time, "TrainingEndTime": fake.training_end_time,
+            **{name: moment and moment.replace(microsecond=0) for name, moment in times.items()},
             "TrainingJobStatus": fake.training_job_status, "TunedHyperParameters": self.point,
             "FailureReason": getattr(fake, "failure_reason", None), "ObjectiveStatus": self.objective_status(),
         }  # fmt: skip

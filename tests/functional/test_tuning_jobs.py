@@ -68,6 +68,14 @@ def test_every_trial_is_a_real_training_job(tuned, jobs):
         assert jobs.files(job["ModelArtifacts"]["S3ModelArtifacts"])["rate"].decode() == trial["TunedHyperParameters"]["rate"]
 
 
+def test_trials_are_listed_in_whole_seconds_and_described_by_name(tuned, jobs):
+    listed = trials(jobs, "tuned")
+    moments = [entry[name] for entry in listed for name in ("CreationTime", "TrainingStartTime", "TrainingEndTime")]
+    described = jobs.sagemaker.describe_training_job(TrainingJobName=listed[0]["TrainingJobName"])
+    assert not any(moment.microsecond for moment in moments)
+    assert list(described["HyperParameters"]) == sorted(described["HyperParameters"])
+
+
 def test_the_best_job_is_the_one_with_the_best_objective(tuned, jobs):
     ranked = trials(jobs, "tuned", SortBy="FinalObjectiveMetricValue", SortOrder="Ascending")
     values = [trial["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] for trial in ranked]
