@@ -7,6 +7,7 @@ import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy
 import psutil
 import pytest
 from botocore.exceptions import ClientError
@@ -50,6 +51,21 @@ def model_fn(model_dir):
 
 def transform_fn(model, data, content_type, accept):
     return data[::-1], content_type
+"""
+TOOLKIT = """
+from sagemaker_inference import content_types, decoder, default_inference_handler, encoder, errors
+
+def model_fn(model_dir):
+    return 2
+
+def input_fn(data, content_type):
+    return decoder.decode(data, content_type)
+
+def predict_fn(data, model):
+    return data * model
+
+def output_fn(prediction, accept):
+    return encoder.encode(prediction, content_types.JSON)
 """
 
 
@@ -203,6 +219,16 @@ def test_a_transform_function_serves_alone(hosting):
     hosting.endpoint("reversed", archive(code__inference_py=TRANSFORM))
     answer = hosting.runtime.invoke_endpoint(EndpointName="reversed", Body=b"abc", ContentType="text/csv")
     assert (answer["Body"].read(), answer["ContentType"]) == (b"cba", "text/csv")
+
+
+def test_handlers_may_import_awss_inference_toolkit(hosting):
+    hosting.endpoint("toolkit", archive(code__inference_py=TOOLKIT))
+    body = io.BytesIO()
+    numpy.save(body, numpy.array([[1, 2]], dtype="uint8"))
+    assert hosting.invoke("toolkit", body.getvalue(), "application/x-npy") == [[2, 4]]
+    assert "Content type image/jpeg is not supported" in hosting.refusal(
+        "invoke_endpoint", EndpointName="toolkit", Body=JPEG, ContentType="image/jpeg"
+    )
 
 
 def test_code_may_come_from_another_archive_in_s3(hosting):
