@@ -61,9 +61,10 @@ def default_input_fn(data, content_type: str):
 
 
 def default_predict_fn(data, model):
-    """The model's output, without gradients."""
+    """The model's output, without gradients; the toolkit puts the model into evaluation mode, which a ``model_fn`` may rely on."""
     import torch
 
+    model.eval()
     with torch.no_grad():
         return model(data)
 

@@ -93,6 +93,20 @@ def test_a_torchscript_model_is_served_by_the_defaults(serve):
     assert ask(instance, b"GIF", "image/gif").status == 415
 
 
+TRAINING = """
+import torch
+
+def model_fn(model_dir):
+    return torch.nn.BatchNorm1d(1).train()
+"""
+
+
+def test_the_default_prediction_is_of_a_model_in_evaluation_mode(serve):
+    instance = serve(TRAINING)
+    reply = ask(instance, b"[[2], [4]]")  # of this batch, training mode would make -1 and 1
+    assert json.loads(reply.body) == [[pytest.approx(2, abs=0.01)], [pytest.approx(4, abs=0.01)]]
+
+
 def test_a_working_folder_whose_path_is_too_long_for_a_socket_is_named(serve, monkeypatch, tmp_path):
     monkeypatch.setattr(settings_module.settings, "root", tmp_path / ("x" * 90))
     settings_module.settings.root.mkdir()
