@@ -70,10 +70,10 @@ def default_predict_fn(data, model):
 
 
 def default_output_fn(prediction, accept: str):
-    """The prediction in the first type of ``accept`` that can be written."""
+    """The prediction in the first type of ``accept`` that can be written; a tensor is plain numbers first, float32 thus float64."""
     import numpy
 
-    plain = prediction.detach().cpu().numpy() if hasattr(prediction, "detach") else prediction
+    plain = prediction.detach().cpu().tolist() if hasattr(prediction, "detach") else prediction
     for wanted in (part.split(";")[0].strip() for part in accept.split(",")):
         if wanted in ("application/json", "*/*"):
             return json.dumps(plain.tolist() if hasattr(plain, "tolist") else plain), "application/json"

@@ -1,7 +1,9 @@
 """The model server as a process, without a server of AWS around it: the contract of the four handlers."""
 
+import io
 import json
 
+import numpy
 import pytest
 
 from opml.localaws import settings as settings_module
@@ -99,6 +101,11 @@ import torch
 def model_fn(model_dir):
     return torch.nn.BatchNorm1d(1).train()
 """
+
+
+def test_an_array_comes_back_in_double_precision_as_from_the_toolkit(serve):
+    reply = ask(serve(TRAINING), b"[[2], [4]]", accept="application/x-npy")
+    assert numpy.load(io.BytesIO(reply.body)).dtype == numpy.float64
 
 
 def test_the_default_prediction_is_of_a_model_in_evaluation_mode(serve):
