@@ -21,15 +21,24 @@ def download(channel: dict, folder: Path, index: int, count: int, role_arn: str)
     source = channel["DataSource"]["S3DataSource"]
     bucket, prefix = state.split_uri(source["S3Uri"])
     with denied(f"Data download failed:Unable to list objects under {source['S3Uri']}"):
-        objects = [(key, value) for key, value in state.list_objects(source["S3Uri"]) if not key.endswith("/")]
-    if not objects:
+        keys = [key for key in state.list_objects(source["S3Uri"]) if not key.endswith("/")]
+    if not keys:
         raise JobFault(_nothing_there(source["S3Uri"], role_arn))
     if source.get("S3DataDistributionType") == "ShardedByS3Key":
-        objects = objects[index::count]
-    for key, value in objects:
-        with denied(f"Data download failed:Unable to download object s3://{bucket}/{key}"):
-            iam_acting.check("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
-        write(folder, key[len(prefix) :].lstrip("/") or PurePosixPath(key).name, value.value)
+        keys = keys[index::count]
+    for key in keys:
+        uri = f"s3://{bucket}/{key}"
+        body = fetch(uri, f"Data download failed:Unable to download object {uri}")
+        write(folder, key[len(prefix) :].lstrip("/") or PurePosixPath(key).name, body)
+
+
+def fetch(uri: str, what: str) -> bytes:
+    """The bytes of an object as they are now; one that may not be read, or is gone since it was listed, is the job's fault."""
+    try:
+        with denied(what):
+            return state.get_object(uri)
+    except state.NoSuchObject:
+        raise JobFault(f"ClientError: {what} (NoSuchKey)") from None
 
 
 @contextlib.contextmanager

@@ -37,14 +37,13 @@ class Checkpoints:
     def open(self) -> None:
         """Download what there is to every instance, and begin to watch."""
         bucket, prefix = state.split_uri(f"{self._uri}/")
-        with channels.denied(f"Checkpoint download failed:Unable to list objects under {self._uri}"):
-            kept = state.list_objects(f"{self._uri}/")
-            for key, _ in kept:
-                iam_acting.check("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
-        for key, value in kept:
+        failed = f"Checkpoint download failed:Unable to list objects under {self._uri}"
+        with channels.denied(failed):
+            keys = [key for key in state.list_objects(f"{self._uri}/") if not key.endswith("/")]
+        for key in keys:
+            body = channels.fetch(f"s3://{bucket}/{key}", failed)
             for folder in self._folders:
-                if not key.endswith("/"):
-                    channels.write(folder, key[len(prefix) :], value.value)
+                channels.write(folder, key[len(prefix) :], body)
         self._sync.mark(self._files())
         self._thread.start()
 

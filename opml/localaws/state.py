@@ -41,24 +41,31 @@ def get_object(uri: str) -> bytes:
     """The bytes of one object."""
     bucket, key = split_uri(uri)
     iam_acting.check("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
+    while (found := _find(bucket, key)) is not None:
+        try:
+            return found.value
+        except ValueError:  # moto closes what is overwritten, even under a reader, and then puts the new object in its place
+            if not found._value_buffer.closed:
+                raise
+    raise NoSuchObject(uri)
+
+
+def _find(bucket: str, key: str):
     try:
-        found = _s3().get_object(bucket, key)
+        return _s3().get_object(bucket, key)
     except MissingBucket:
-        found = None
-    if found is None:
-        raise NoSuchObject(uri)
-    return found.value
+        return None
 
 
-def list_objects(uri: str) -> list[tuple[str, object]]:
-    """(key, moto object with ``.value``) of all objects whose key starts with the URI's key, sorted; none if the bucket is missing."""
+def list_objects(uri: str) -> list[str]:
+    """The keys of all objects that start with the URI's key, sorted; none if the bucket is missing."""
     bucket, prefix = split_uri(uri)
     iam_acting.check("s3:ListBucket", f"arn:aws:s3:::{bucket}", s3__prefix=prefix)
     try:
         keys = _s3().get_bucket(bucket).keys
     except MissingBucket:
         return []
-    return [(name, value) for name, value in sorted(keys.items()) if name.startswith(prefix)]
+    return sorted(name for name, _ in keys.items() if name.startswith(prefix))
 
 
 def put_object(uri: str, body: bytes) -> None:
