@@ -15,12 +15,14 @@ SCRIPT = """
 import torch, torch.nn as nn
 {first}
 net, criterion = nn.Linear(4, 2), nn.CrossEntropyLoss()
+{then}
 nn.Identity()(torch.ones(1))
 for _ in range(3):
     criterion(net(torch.ones(2, 4)), torch.tensor([0, 1])).backward()
 print("trained")
 """
-OWN_HOOK = "import smdebug.pytorch as smd; hook = smd.get_hook(create_if_not_exists=True)"
+NAMES = {"CrossEntropyLoss_output_0", "gradient/Linear_weight", "gradient/Linear_bias"}
+OWN_HOOK = "import smdebug.pytorch as smd; hook = smd.Hook.create_from_json_file()"
 
 
 @pytest.fixture
@@ -32,11 +34,13 @@ def job(tmp_path):
     return tmp_path
 
 
-def run(job, first=""):
+def run(job, first="", then=""):
     """Run the script as a job does: the lines that it prints; it must end well."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(job / "first"), str(JOB_PATH)]), "OPML_ZERO_SCRIPT_CHANGE": "1"}
     env |= {"SMDEBUG_CONFIG_FILE_PATH": str(job / "hook.json"), "SMDEBUG_LOG_LEVEL": "error", "TRAINING_JOB_NAME": "job"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT.format(first=first)], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(first=first, then=then)], env=env, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return [line for line in done.stdout.splitlines() if line]
 
@@ -45,17 +49,27 @@ def saved(job):
     return sorted(int(path.name) for path in job.glob("tensors/events/*"))
 
 
+def names(job):
+    """The tensors of the first saved step, each of them saved once."""
+    index = json.loads(next(job.glob("tensors/index/*/*.json")).read_text())
+    found = [entry["tensorname"] for entry in index["tensor_payload"]]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
 def test_the_model_and_the_loss_register_themselves(job):
     assert run(job) == ["trained"]
-    index = json.loads(next(job.glob("tensors/index/*/*.json")).read_text())
-    assert saved(job) == [0]
-    assert {entry["tensorname"] for entry in index["tensor_payload"]} == {
-        "CrossEntropyLoss_output_0", "gradient/Linear_weight", "gradient/Linear_bias"
-    }  # fmt: skip
+    assert saved(job) == [0] and names(job) == NAMES
 
 
-def test_a_script_with_a_hook_of_its_own_is_left_alone(job):
-    assert run(job, OWN_HOOK) == ["trained"] and saved(job) == []
+def test_what_a_script_with_a_hook_of_its_own_does_not_register_is_registered(job):
+    assert run(job, OWN_HOOK) == ["trained"]
+    assert names(job) == NAMES
+
+
+def test_what_a_script_registers_itself_is_not_registered_again(job):
+    assert run(job, OWN_HOOK, "hook.register_hook(net); hook.register_loss(criterion)") == ["trained"]
+    assert names(job) == NAMES
 
 
 def test_a_stale_claim_is_named_and_the_script_trains_on(job):

@@ -1,12 +1,12 @@
-"""Registers smdebug's hook for a script that knows nothing of it, as AWS's PyTorch containers 1.3 to 1.11 did with a changed torch.nn.
+"""Registers what a script does not register with smdebug's hook, as AWS's PyTorch containers 1.3 to 1.11 did with a changed torch.nn.
 
 The first outermost module with parameters that is called is the model (torchvision's transforms are modules too, without parameters), and
-a loss module is registered at its first call. Whatever goes wrong, the script trains on, and one line says what is off.
+a loss module is registered at its first call. A script may have made the hook itself, and registered the model, the loss, both or nothing:
+what it registered is not touched. Whatever goes wrong, the script trains on, and one line says what is off.
 """
 
 import importlib.util
 import os
-import sys
 
 CONFIG = os.environ.get("SMDEBUG_CONFIG_FILE_PATH", "/opt/ml/input/config/debughookconfig.json")
 PINS = 'smdebug==1.0.34 protobuf==3.20.3 "numpy<2.3"'
@@ -80,19 +80,24 @@ class Watch:
             say(f"{type(error).__name__}: {error}")
 
     def _register_model(self, module) -> None:
-        if "smdebug" in sys.modules:  # the script has a hook of its own
-            self._off = True
-            return
-        import smdebug.pytorch
+        from smdebug.pytorch import get_hook
 
-        self._hook = smdebug.pytorch.get_hook(create_if_not_exists=True)
-        if self._hook is None:
-            raise RuntimeError(f"no hook could be made of {CONFIG}")
-        self._hook.has_default_configuration = lambda: True  # errors are logged and end the saving, never the training
-        self._hook.register_module(module)
+        self._hook = get_hook() or self._new_hook(get_hook)
         self._model = module
+        if not self._hook.has_registered_module:
+            self._hook.register_module(module)
+
+    @staticmethod
+    def _new_hook(get_hook):
+        hook = get_hook(create_if_not_exists=True)
+        if hook is None:
+            raise RuntimeError(f"no hook could be made of {CONFIG}")
+        hook.has_default_configuration = lambda: True  # errors are logged and end the saving, never the training
+        return hook
 
     def _register_loss(self, module) -> None:
-        if self._model is not None and id(module) not in self._losses:
+        if self._model is None or id(module) in self._losses:
+            return
+        if self._losses or not self._hook.has_registered_loss_module:
             self._losses.add(id(module))
             self._hook.register_loss(module)
