@@ -150,13 +150,14 @@ class TrainingMixin:
         return self._page("HyperParameterTuningJobSummaries", [job.summary() for job in jobs])
 
     def list_training_jobs_for_hyper_parameter_tuning_job(self) -> ActionResult:
-        """The trials of a tuning job."""
+        """The trials of a tuning job; the newest comes first unless asked otherwise, as AWS does, though it documents ascending names."""
         tuner = _known(tuning.TUNERS, self._get_param("HyperParameterTuningJobName"))
         wanted = self._get_param("StatusEquals")
         entries = [entry for entry in (trial.summary() for trial in tuner.trials) if wanted in (None, entry["TrainingJobStatus"])]
         if self._get_param("SortBy") == "FinalObjectiveMetricValue":
             entries = [entry for entry in entries if "FinalHyperParameterTuningJobObjectiveMetric" in entry]
-        entries.sort(key=_trial_order(self._get_param("SortBy")), reverse=self._descending("Ascending"))
+        asked = self._get_param("SortBy")
+        entries.sort(key=_trial_order(asked), reverse=self._descending("Ascending" if asked else "Descending"))
         return self._page("TrainingJobSummaries", entries)
 
     def _wanted(self, job: FakeTrainingJob | HyperParameterTuningJob, name: str, status: str) -> bool:

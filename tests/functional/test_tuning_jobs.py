@@ -41,7 +41,8 @@ def describe(jobs, name):
 
 
 def trials(jobs, name, **options):
-    answer = jobs.sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(HyperParameterTuningJobName=name, **options)
+    wanted = {"HyperParameterTuningJobName": name, "SortBy": "Name", **options}
+    answer = jobs.sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(**wanted)
     return answer["TrainingJobSummaries"]
 
 
@@ -74,6 +75,11 @@ def test_trials_are_listed_in_whole_seconds_and_described_by_name(tuned, jobs):
     described = jobs.sagemaker.describe_training_job(TrainingJobName=listed[0]["TrainingJobName"])
     assert not any(moment.microsecond for moment in moments)
     assert list(described["HyperParameters"]) == sorted(described["HyperParameters"])
+
+
+def test_the_newest_trial_is_listed_first_unless_asked_otherwise(tuned, jobs):
+    answer = jobs.sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(HyperParameterTuningJobName="tuned")
+    assert answer["TrainingJobSummaries"] == trials(jobs, "tuned")[::-1]
 
 
 def test_the_best_job_is_the_one_with_the_best_objective(tuned, jobs):
