@@ -159,6 +159,7 @@ signal.signal(signal.SIGTERM, save)
 def test_stopping_gives_the_script_time_to_save_and_uploads_what_it_saved(jobs):
     name = jobs.start(SAVE + SLEEP)
     jobs.wait_for_line(name, "asleep")
+    assert "ModelArtifacts" not in jobs.describe(name), "a job in progress has none; recorded on AWS, too"
     jobs.sagemaker.stop_training_job(TrainingJobName=name)
     job = jobs.wait(name)
     assert job["TrainingJobStatus"] == job["SecondaryStatus"] == "Stopped" and "FailureReason" not in job
