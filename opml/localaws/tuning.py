@@ -10,76 +10,20 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from moto.sagemaker.models import HyperParameterTuningJob
 
-from opml.localaws import search, state
+from opml.localaws import search, state, trials
 from opml.localaws.training import Job
+from opml.localaws.trials import Trial
 
 TUNERS: dict[str, "Tuner"] = {}
 OBJECTIVE = "_tuning_objective_metric"  # the hyper-parameter by which a trial knows what is tuned
-COUNTED_AS = {
-    "Completed": "Completed", "InProgress": "InProgress", "Stopping": "InProgress", "Failed": "NonRetryableError", "Stopped": "Stopped"
-}  # fmt: skip
 FROM_DEFINITION = (
     "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig", "ResourceConfig", "StoppingCondition", "VpcConfig",
     "CheckpointConfig", "Environment", "EnableNetworkIsolation", "EnableManagedSpotTraining", "EnableInterContainerTrafficEncryption",
 )  # fmt: skip
 PARENTS = "ParentHyperParameterTuningJobs"
-
-
-@dataclass
-class Trial:
-    """One training job of a tuning job."""
-
-    job: Job
-    point: dict[str, str]
-    objective: dict  # Type and MetricName
-    definition_name: str | None
-    family: int  # which of the training job definitions it is of
-    number: int  # in the order of its definition's points
-    told: bool = False
-
-    @property
-    def history(self) -> list[float]:
-        """The objective's values so far."""
-        return self.job.metric_history(self.objective["MetricName"])
-
-    @property
-    def maximize(self) -> bool:
-        """Whether more is better."""
-        return self.objective["Type"] == "Maximize"
-
-    @property
-    def value(self) -> float | None:
-        """The objective's final value, or None."""
-        return self.job.final_metric(self.objective["MetricName"])
-
-    def objective_status(self) -> str:
-        """Pending, Succeeded or Failed."""
-        if not self.job.done.is_set():
-            return "Pending"
-        return "Failed" if self.value is None else "Succeeded"
-
-    def is_ranked(self) -> bool:
-        """Whether the trial has ended with a result that can be compared; one that was stopped early has one too."""
-        return self.job.fake.training_job_status in ("Completed", "Stopped") and self.value is not None and not math.isnan(self.value)
-
-    def summary(self) -> dict:
-        """The element of ListTrainingJobsForHyperParameterTuningJob; times in whole seconds, as AWS has them there."""
-        fake = self.job.fake
-        begun, ended = fake.training_start_time, fake.training_end_time
-        times = {"CreationTime": fake.creation_time, "TrainingStartTime": begun, "TrainingEndTime": ended}
-        entry = {
-            "TrainingJobDefinitionName": self.definition_name, "TrainingJobName": fake.training_job_name, "TrainingJobArn": fake.arn,
-            **{name: moment and moment.replace(microsecond=0) for name, moment in times.items()},
-            "TrainingJobStatus": fake.training_job_status, "TunedHyperParameters": self.point,
-            "FailureReason": getattr(fake, "failure_reason", None), "ObjectiveStatus": self.objective_status(),
-        }  # fmt: skip
-        if self.value is not None:
-            entry["FinalHyperParameterTuningJobObjectiveMetric"] = {**self.objective, "Value": self.value}
-        return {name: value for name, value in entry.items() if value is not None}
 
 
 class Tuner:
@@ -110,7 +54,7 @@ class Tuner:
             self._warm_start()
             self._search()
             best = self.fake.best_training_job is not None
-            reason = None if best else self._why_none()
+            reason = None if best else trials.why_none(self.trials)
             self._finish("Stopped" if self.stopping.is_set() else "Completed" if best else "Failed", reason)
         except Exception as error:  # the thread's last stand: the client polls until a final status
             traceback.print_exc()
@@ -223,32 +167,15 @@ class Tuner:
         return Trial(job, point, objective, definition.get("DefinitionName"), family, number // len(self._definitions))
 
     def _count(self) -> None:
-        trainings = dict.fromkeys(("Completed", "InProgress", "RetryableError", "NonRetryableError", "Stopped"), 0)
-        objectives = dict.fromkeys(("Succeeded", "Pending", "Failed"), 0)
-        for trial in self.trials:
-            trainings[COUNTED_AS[trial.job.fake.training_job_status]] += 1
-            objectives[trial.objective_status()] += 1
-        self.fake.training_job_status_counters, self.fake.objective_status_counters = trainings, objectives
+        self.fake.training_job_status_counters, self.fake.objective_status_counters = trials.counters(self.trials)
 
     def _rank(self) -> None:
         """The best job of this tuning job, and with warm start that of it and its parents."""
-        best = _best(self.trials)
+        best = trials.best(self.trials)
         self.fake.best_training_job = best.summary() if best else None
         if self.fake.warm_start_config:
-            overall = _best([*self.trials, *self._parents_trials()])
+            overall = trials.best([*self.trials, *self._parents_trials()])
             self.fake.OverallBestTrainingJob = overall.summary() if overall else None
-
-    def _why_none(self) -> str:
-        """AWS's text, and the reason of the first trial that failed, for which AWS lets its reader look."""
-        found = [getattr(trial.job.fake, "failure_reason", None) for trial in self.trials]  # moto sets it on failure only
-        reasons = [reason for reason in found if reason]
-        text = "All training jobs failed. Please take a look at the training jobs failures to get more details."
-        if len(reasons) < len(self.trials):
-            text = (
-                f"No objective metrics found after running {len(self.trials)} training jobs. Please ensure that the custom algorithm is "
-                "emitting the objective metric as defined by the regular expression provided."
-            )
-        return f"{text} The first failed with: {reasons[0]}" if reasons else text
 
     def _finish(self, status: str, reason: str | None) -> None:
         fake, now = self.fake, state.now()
@@ -258,15 +185,6 @@ class Tuner:
         fake.consumed_resources = {"RuntimeInSeconds": seconds}
         fake.hyper_parameter_tuning_job_status = status
         self.done.set()
-
-
-def _best(trials: list[Trial]) -> Trial | None:
-    """The best of those that were completed, else of those that were stopped with a result."""
-    ranked = [trial for trial in trials if trial.is_ranked()]
-    ranked = [trial for trial in ranked if trial.job.fake.training_job_status == "Completed"] or ranked
-    if not ranked:
-        return None
-    return (max if ranked[0].maximize else min)(ranked, key=lambda trial: trial.value)
 
 
 def definitions(fake: HyperParameterTuningJob) -> list[tuple[dict, dict, dict]]:
