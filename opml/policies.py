@@ -78,7 +78,7 @@ def training_policy(aws: Place, images: tuple[str, ...] = ()) -> dict:
     Parameters
     ----------
     images : tuple of str
-        Image URIs that may be pulled (``opml.estimators.image_uri``).
+        Image URIs that may be pulled (``opml.images.image_uri``).
 
     Notes
     -----

@@ -19,7 +19,7 @@ import psutil
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from opml import estimators
+from opml import images
 from opml.aws import Aws, connect, world_of_its_own
 from opml.errors import OpmlError
 
@@ -90,7 +90,7 @@ def _endpoint(aws: Aws) -> str:
         archive.addfile(entry, io.BytesIO(HANDLERS.encode()))
     aws.client("s3").put_object(Bucket=aws.bucket, Key="opml/bench/model.tar.gz", Body=packed.getvalue())
     sagemaker, name = aws.client("sagemaker"), aws.name("endpoint")
-    container = {"Image": estimators.image_uri(aws, "inference"), "ModelDataUrl": aws.uri("model.tar.gz")}
+    container = {"Image": images.image_uri(aws, "inference"), "ModelDataUrl": aws.uri("model.tar.gz")}
     sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=aws.role_arn, Tags=aws.tags)
     variant = {"VariantName": VARIANT, "ModelName": name, "InstanceType": INSTANCE, "InitialInstanceCount": 1}
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], Tags=aws.tags)

@@ -13,8 +13,8 @@ ROOMS = {
     "gate": {"aws"},
     "commands": {"commands"},
     "control": {
-        "costs", "ec2", "engine", "estimators", "facts", "functions", "jobs", "kinds", "normalise", "operators", "plots", "policies",
-        "principals", "record", "rehearsal", "resources", "rules", "scaling", "security", "sins", "staging", "verdicts",
+        "costs", "ec2", "engine", "estimators", "facts", "functions", "images", "jobs", "kinds", "normalise", "operators", "plots",
+        "policies", "principals", "record", "rehearsal", "resources", "rules", "scaling", "security", "sins", "staging", "verdicts",
     },
     "cargo": {"core"},
     "basement": {"localaws"},
