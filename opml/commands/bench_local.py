@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from opml import images
 from opml.aws import Aws, connect, world_of_its_own
+from opml.commands import at_least
 from opml.errors import OpmlError
 
 HANDLERS = """
@@ -35,9 +36,9 @@ MINUTE = timedelta(minutes=1)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``bench local``."""
-    parser.add_argument("--threads", type=int, default=50, help="threads that call at one time (50)")
-    parser.add_argument("--calls", type=int, default=1500, help="mixed calls to five services (1500)")
-    parser.add_argument("--invocations", type=int, default=500, help="calls of an endpoint from all threads (500)")
+    parser.add_argument("--threads", type=at_least(1), default=50, help="threads that call at one time (50)")
+    parser.add_argument("--calls", type=at_least(1), default=1500, help="mixed calls to five services (1500)")
+    parser.add_argument("--invocations", type=at_least(1), default=500, help="calls of an endpoint from all threads (500)")
 
 
 def run(args: argparse.Namespace) -> int:

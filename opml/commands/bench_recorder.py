@@ -9,15 +9,19 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from opml.commands import at_least
+
 CODE = "from opml.core.overhead import main; import sys; sys.exit(main(sys.argv[1:]))"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``bench recorder``."""
-    parser.add_argument("--pairs", type=int, default=30, help="pairs of stretches, each of --steps steps (30)")
-    parser.add_argument("--steps", type=int, default=20, help="steps of one stretch: one look of the recorder at the gradients (20)")
-    parser.add_argument("--image_size", type=int, default=64, help="side of the square images, pixels (64)")
-    parser.add_argument("--batch_size", type=int, default=16, help="samples a step (16)")
+    parser.add_argument("--pairs", type=at_least(1), default=30, help="pairs of stretches, each of --steps steps (30)")
+    parser.add_argument(
+        "--steps", type=at_least(1), default=20, help="steps of one stretch: one look of the recorder at the gradients (20)"
+    )
+    parser.add_argument("--image_size", type=at_least(1), default=64, help="side of the square images, pixels (64)")
+    parser.add_argument("--batch_size", type=at_least(1), default=16, help="samples a step (16)")
     parser.add_argument("--watchers", nargs="+", default=["recorder", "hook"], choices=["recorder", "hook", "nothing"], help="who watches")
 
 

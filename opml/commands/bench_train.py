@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from opml.commands import at_least
 from opml.commands.weigh import Weighed, run_weighed
 from opml.errors import BadInput
 from opml.staging import REPOSITORY
@@ -30,11 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", type=Path, default=COURSE, help="a script to compare with (default: an imitation of the course's)")
     parser.add_argument("--baseline-args", default="", help="more words for it; {data}, {model_dir} and {epochs} are replaced")
     parser.add_argument("--arch", default="resnet50", help="architecture (default: resnet50)")
-    parser.add_argument("--image-size", type=int, default=224, help="pixels (default: 224)")
-    parser.add_argument("--epochs", type=int, default=10, help="of the longer job; one epoch is measured too (default: 10)")
-    parser.add_argument("--batch-size", type=int, default=32, help="global batch (default: 32)")
-    parser.add_argument("--threads", type=int, default=0, help="threads of each process (default: torch's choice)")
-    parser.add_argument("--processes", type=int, default=1, help="also: so many processes of one thread against one process of one thread")
+    parser.add_argument("--image-size", type=at_least(1), default=224, help="pixels (default: 224)")
+    parser.add_argument("--epochs", type=at_least(1), default=10, help="of the longer job; one epoch is measured too (default: 10)")
+    parser.add_argument("--batch-size", type=at_least(1), default=32, help="global batch (default: 32)")
+    parser.add_argument("--threads", type=at_least(0), default=0, help="threads of each process (default: torch's choice)")
+    parser.add_argument(
+        "--processes", type=at_least(1), default=1, help="also: so many processes of one thread against one process of one thread"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

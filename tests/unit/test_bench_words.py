@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from opml.cli import main
 from opml.commands import bench_train as bench
 from opml.commands.weigh import Weighed, run_weighed
 from opml.errors import BadInput
@@ -59,3 +60,10 @@ def test_memory_is_that_of_a_process_and_its_children(tmp_path):
         [sys.executable, "-c", hold.format(f"subprocess.run([sys.executable, '-c', '{child}'])")], tmp_path, [dict(os.environ)]
     )
     assert alone.exit_code == 0 and 60 < alone.peak_mb < 110 and both.peak_mb > alone.peak_mb + 50
+
+
+@pytest.mark.parametrize("words", [["local", "--threads", "0"], ["recorder", "--steps", "-1"], ["train", "--data", ".", "--epochs", "0"]])
+def test_a_number_that_measures_nothing_is_refused_before_the_measurement(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", *words])
+    assert "must be at least 1, it is " in capsys.readouterr().err
