@@ -8,4 +8,4 @@ test:       setup ; @$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 lab:        setup ; @$(PY) -m opml local run -- $(PY) -m jupyterlab --notebook-dir=notebooks
 notebooks:  setup ; @$(PY) -m opml rehearse --commit
 check:      setup ; @.venv/bin/ruff check . && .venv/bin/lint-imports
-clean:      ; rm -rf .venv runs *.egg-info
+clean:      ; rm -rf .venv .venv.lock runs *.egg-info

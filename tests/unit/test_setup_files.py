@@ -27,16 +27,46 @@ def test_there_is_no_setup_py():  # the torchrun launcher of SageMaker refuses p
     assert not (ROOT / "setup.py").exists()
 
 
+SLOW_PYTHON = """#!/bin/sh
+case "$*" in
+    "-m venv --clear .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; until [ -f go ]; do sleep 0.05; done ;;
+    *"-e .[dev]") echo once >>installed ;;
+    "-m pip"*) ;;
+    *) exec {python} "$@" ;;
+esac
+"""
+
+
+def set_up(folder: Path, python: Path) -> subprocess.Popen:
+    """The set-up of a copy of the project, by this interpreter."""
+    for name in (".ci/setup", ".ci/constraints.txt", "pyproject.toml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(["bash", folder / ".ci/setup"], env={**os.environ, "PYTHON": str(python)}, **streams)
+
+
+def test_a_second_set_up_waits_for_the_first_and_installs_nothing(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(SLOW_PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    first = set_up(tmp_path / "repo", python)
+    assert first.stderr.readline().startswith("Setting up .venv"), "it has the lock"
+    second = set_up(tmp_path / "repo", python)
+    assert second.stderr.readline() == "Another set-up of this folder is under way: waiting for it.\n"
+    (tmp_path / "repo/go").touch()
+    assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert (tmp_path / "repo/installed").read_text() == "once\n"
+
+
 def test_a_python_that_cannot_work_gets_one_sentence(tmp_path):
     python = tmp_path / "python3.9"
     python.write_text("#!/bin/sh\nif [ $1 = --version ]; then echo Python 3.9.1; else exit 1; fi\n")
     python.chmod(0o755)
-    for name in (".ci/setup", ".ci/constraints.txt", "pyproject.toml"):
-        (tmp_path / "repo" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "repo" / name).write_bytes((ROOT / name).read_bytes())
-    done = subprocess.run(["bash", tmp_path / "repo/.ci/setup"], env={**os.environ, "PYTHON": str(python)}, capture_output=True, text=True)
+    done = set_up(tmp_path / "repo", python)
+    said = done.communicate()[1]
     assert done.returncode == 2
-    assert done.stderr.startswith("opml needs Python 3.11") and "Python 3.9.1" in done.stderr and done.stderr.count("\n") == 1
+    assert said.startswith("opml needs Python 3.11") and "Python 3.9.1" in said and said.count("\n") == 1
 
 
 def test_ci_runs_the_command_of_the_readme():
