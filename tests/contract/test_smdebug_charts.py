@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from opml.localaws.system_metrics import Sampler
 
 DRAW = """
 import sys
+import time
 import bokeh.plotting
 figure = bokeh.plotting.figure
 from smdebug.profiler.analysis.notebook_utils.heatmap import Heatmap
@@ -34,7 +36,7 @@ def profile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("profile")
     sampler = Sampler(folder, ("algo-1",), milliseconds=50)
     while len([line for path in folder.rglob("*.json") for line in path.read_text().splitlines() if '"cpu0"' in line]) < 8:
-        sampler._closing.wait(0.05)
+        time.sleep(0.05)  # until it has looked again
     sampler.close()
     return folder
 
