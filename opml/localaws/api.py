@@ -1,9 +1,13 @@
 """Put our services in place of moto's, once, before the first request."""
 
+import functools
 import importlib
+import threading
+from collections.abc import Callable
 
 from flask import Response, request
 from moto import backends
+from moto.core import responses, routing, utils
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, BaseResponse
 from moto.sagemaker import urls
@@ -20,6 +24,8 @@ LAZY = {
     "ec2": "machine_images",
     "ssm": "machine_images",
 }  # service -> our module that changes it, loaded with its first request
+
+_loading = threading.RLock()
 
 
 class SageMaker(HostingMixin, TrainingMixin, SageMakerResponse):
@@ -43,13 +49,40 @@ def install() -> None:
     iam_gate.install()
     modules = frozenset(backends.list_of_moto_modules())  # moto lists a folder of 175 twice for each request: half of its time
     backends.list_of_moto_modules = lambda: modules
+    _load_once()
     if not hasattr(BaseResponse.call_action, "answers_not_implemented"):
         BaseResponse.call_action = _answering_not_implemented(BaseResponse.call_action)
+
+
+def _load_once() -> None:
+    """moto reads a service's model when it is first asked for, in every thread that asks before one is done: 50 threads took 8 s."""
+    if hasattr(routing.ServiceOperationRouter._get_router, "one_at_a_time"):
+        return
+    routing.ServiceOperationRouter._get_router = one_at_a_time(routing.ServiceOperationRouter._get_router)
+    utils.get_service_model = routing.get_service_model = responses.get_service_model = one_at_a_time(utils.get_service_model)
+    routing.get_service_router = responses.get_service_router = one_at_a_time(routing.get_service_router)
+
+
+def one_at_a_time(function: Callable) -> Callable:
+    """The same function, for one thread at a time among all such functions.
+
+    It remembers its answers, so that threads that wait have theirs at once. And routes are compiled with :func:`ast.parse`, which in two
+    threads of Python 3.11 at once may raise SystemError ("AST constructor recursion depth mismatch").
+    """
+
+    @functools.wraps(function)
+    def call(*arguments):
+        with _loading:
+            return function(*arguments)
+
+    call.one_at_a_time = True
+    return call
 
 
 def preparing(create_backend_app):
     """The function that makes a service's application, with what is ours put in place just before: some services are slow to import."""
 
+    @one_at_a_time
     def create(service: str | None):
         if service is None:
             return refusals.unknown_service

@@ -4,11 +4,12 @@ The rules are in ``constraints``; here a request is read by its protocol, and th
 """
 
 from botocore.model import OperationNotFoundError
+from moto.core import routing, utils
 from moto.core.model import OperationModel
 from moto.core.parse import PROTOCOL_PARSERS
 from moto.core.request import determine_request_protocol
-from moto.core.routing import NotFound, get_service_router
-from moto.core.utils import camelcase_to_underscores, get_service_model
+from moto.core.routing import NotFound
+from moto.core.utils import camelcase_to_underscores
 
 from opml.localaws.constraints import violations
 
@@ -54,9 +55,9 @@ def broken(response) -> list[str]:
 def _operation(response) -> tuple[OperationModel, dict[str, str]]:
     """The operation's model, and the parameters in the path, by which a REST service is asked."""
     service = response.boto3_service_name
-    model = get_service_model(service)
+    model = utils.get_service_model(service)
     if str(model.protocol).startswith("rest"):
-        return get_service_router(service).match(response.normalized_request)
+        return routing.get_service_router(service).match(response.normalized_request)
     return model.operation_model(response._get_action()), {}
 
 
