@@ -13,7 +13,7 @@ from opml.core.config import TrainConfig
 from opml.core.metrics import METRICS, VALID_LOSS
 from opml.costs import PRICES
 from opml.errors import BadInput, NotFound, OpmlError
-from opml.images import IMAGES, accelerator_of, image_uri
+from opml.images import accelerator_of, image_for, image_uri
 from opml.jobs import endpoint_status, find_endpoint, find_training_job, fit_together, job_log, metric_history, model_data_of, wait_for_job
 from opml.staging import ensure_data, stage_source, upload, upload_sample
 
@@ -181,7 +181,7 @@ def pytorch_model(aws: Aws, model_data: str, what: str = "model") -> PyTorchMode
     from sagemaker.pytorch import PyTorchModel
     from sagemaker.utils import name_from_base
 
-    image = next(image for image in IMAGES if image.purpose == "inference")
+    image = image_for("inference")
     model = PyTorchModel(
         model_data=model_data,
         name=name_from_base(aws.name(what)),

@@ -33,6 +33,11 @@ IMAGES: tuple[Image, ...] = (
 KNOWN_TO_SDK = {"training": "2.8.0", "inference": "2.6.0"}  # the newest versions whose registry SDK 2.257 can name
 
 
+def image_for(purpose: str) -> Image:
+    """The image of ``training`` or ``inference``."""
+    return next(image for image in IMAGES if image.purpose == purpose)
+
+
 def image_uri(aws: Aws, purpose: str = "training", accelerator: str = "cpu") -> str:
     """The container image of training or inference in the account's region.
 
@@ -48,7 +53,7 @@ def image_uri(aws: Aws, purpose: str = "training", accelerator: str = "cpu") -> 
 
     if purpose not in KNOWN_TO_SDK or accelerator not in ("cpu", "gpu"):
         raise BadInput(f"no image for {purpose!r} on {accelerator!r}: choose training or inference, cpu or gpu")
-    image = next(image for image in IMAGES if image.purpose == purpose)
+    image = image_for(purpose)
     instance = {"cpu": "ml.m5.large", "gpu": "ml.g4dn.xlarge"}[accelerator]
     known = image_uris.retrieve(
         "pytorch", aws.region, version=KNOWN_TO_SDK[purpose], py_version="py312", instance_type=instance, image_scope=purpose

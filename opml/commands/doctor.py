@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import date
 from importlib import metadata
 
-from opml.estimators import IMAGES
+from opml.images import IMAGES
 from opml.staging import REPOSITORY
 
 SDK_V2_ENDS = date(2027, 7, 6)

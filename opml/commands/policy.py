@@ -7,7 +7,7 @@ import re
 from opml import operators, policies
 from opml.aws import Aws, check_run_id, hush
 from opml.errors import BadInput
-from opml.estimators import IMAGES, image_uri
+from opml.images import IMAGES, image_uri
 from opml.operators import Site
 
 RUN = "first"  # the notebooks' default
