@@ -27,7 +27,6 @@ from opml.core.sources import RECORD_FILE, take_line
 
 LOSS = "CrossEntropyLoss_output_0"  # smdebug's name of the loss that the training loop computes
 GRADIENT = "gradient/ResNet_"  # its names of gradients begin with the class of the network, of which ``model`` may be the tail
-INTERVAL = 20  # steps of training between two looks at gradients and activations
 ACTIVITY = 10  # every tenth of these looks counts each neuron's activity, too: 4000 numbers, for a ResNet-18
 SECONDS = 1.0  # between two samples of the system
 CHECK, GROWTH = 50, 1.1  # steps from one judgement to the next, and their growth: judging all there is takes longer and longer
@@ -50,7 +49,7 @@ class Recorder(Observer):
     def __init__(
         self,
         folder: str | Path | None,
-        interval: int = INTERVAL,
+        interval: int = TrainConfig.record_interval,
         seconds: float = SECONDS,
         judge: Callable[[Record], bool] | None = None,
     ):

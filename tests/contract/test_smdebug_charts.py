@@ -14,7 +14,6 @@ from opml.localaws.system_metrics import Sampler
 
 DRAW = """
 import sys
-import time
 import bokeh.plotting
 figure = bokeh.plotting.figure
 from smdebug.profiler.analysis.notebook_utils.heatmap import Heatmap
