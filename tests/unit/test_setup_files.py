@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -43,13 +44,27 @@ def set_up(folder: Path, python: Path) -> subprocess.Popen:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((ROOT / name).read_bytes())
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(["bash", folder / ".ci/setup"], env={**os.environ, "PYTHON": str(python)}, **streams)
+    return subprocess.Popen(["bash", folder / ".ci/setup"], env={**os.environ, "PYTHON": str(python)}, start_new_session=True, **streams)
+
+
+def slow_python(folder: Path) -> Path:
+    """An interpreter that installs nothing, and makes an environment only when there is a file ``go``."""
+    python = folder / "python"
+    python.write_text(SLOW_PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    return python
+
+
+def test_an_interrupted_set_up_says_so_and_is_not_taken_for_done(tmp_path):
+    process = set_up(tmp_path / "repo", slow_python(tmp_path))
+    assert process.stderr.readline().startswith("Setting up .venv")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "Interrupted. Run the command again to set up from the start.\n"
+    assert process.returncode == 130 and not (tmp_path / "repo/.venv/.installed").exists()
 
 
 def test_a_second_set_up_waits_for_the_first_and_installs_nothing(tmp_path):
-    python = tmp_path / "python"
-    python.write_text(SLOW_PYTHON.format(python=sys.executable))
-    python.chmod(0o755)
+    python = slow_python(tmp_path)
     first = set_up(tmp_path / "repo", python)
     assert first.stderr.readline().startswith("Setting up .venv"), "it has the lock"
     second = set_up(tmp_path / "repo", python)
